@@ -1,0 +1,1 @@
+"""The service: store, journal, sequencer, gRPC, HTTP, metrics."""
