@@ -1,0 +1,1 @@
+"""The gRPC contract of Sudur, by version. Generated from the .proto files beside it."""
