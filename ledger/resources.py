@@ -1,0 +1,114 @@
+"""The static resources that a verifier reads, and their paths.
+
+Nothing here is believed: a checkpoint carries its signature, everything else is checked against a
+root that a checkpoint commits to. All but the newest checkpoint never change once they exist, so
+any cache may stand in between. Format: docs/format.md, section Resources.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from ledger.errors import ProofInvalid
+from ledger.hashing import HASH_SIZE, leaf_hash
+from ledger.status import expand_chunk
+from ledger.tiles import TILE_WIDTH, entries_path, parse_bundle, tile_path
+
+CHECKPOINT: Final = "checkpoint"
+
+
+class Resources(Protocol):
+    """Fetches a static resource by its path, without a leading slash. Untrusted.
+
+    Raises the source's own SudurError when there is no such resource or it cannot be reached.
+    """
+
+    def fetch(self, path: str) -> bytes: ...
+
+
+def checkpoint_path(size: int) -> str:
+    """The signed checkpoint of a size that was published."""
+    return f"checkpoint/{size}"
+
+
+def status_list_path(root: bytes) -> str:
+    """The hashes of all status chunks under a status root, 32 bytes each."""
+    return f"status/list/{root.hex()}"
+
+
+def status_chunk_path(chunk_hash: bytes) -> str:
+    """One status chunk, zlib, by its leaf hash."""
+    return f"status/chunk/{chunk_hash.hex()}"
+
+
+def registry_ledger_path(root: bytes) -> str:
+    """The ledger record under a registry root: it holds the counts that place all others."""
+    return f"registry/ledger/{root.hex()}"
+
+
+def registry_record_path(record_hash: bytes) -> str:
+    """A registry record by its leaf hash."""
+    return f"registry/record/{record_hash.hex()}"
+
+
+def registry_tile_path(root: bytes, level: int, n: int, width: int = TILE_WIDTH) -> str:
+    """A hash tile of the registry tree, or of an agency's key tree, under its root."""
+    return f"registry/tile/{root.hex()}/{tile_path(level, n, width).removeprefix('tile/')}"
+
+
+class LogTiles:
+    """The log's own tiles, as a ``TileReader``."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+
+    def tile(self, level: int, index: int, width: int) -> bytes:
+        return self._resources.fetch(tile_path(level, index, width))
+
+
+class RegistryTiles:
+    """The tiles of a small tree named by its root, as a ``TileReader``."""
+
+    def __init__(self, resources: Resources, root: bytes) -> None:
+        self._resources = resources
+        self._root = root
+
+    def tile(self, level: int, index: int, width: int) -> bytes:
+        return self._resources.fetch(registry_tile_path(self._root, level, index, width))
+
+
+def fetch_leaves(resources: Resources, start: int, end: int, size: int) -> list[bytes]:
+    """The leaves from ``start`` to ``end``, exclusive, of a tree of ``size``; whole bundles are read."""
+    leaves: list[bytes] = []
+    for number in range(start // TILE_WIDTH, -(-end // TILE_WIDTH)):
+        first = number * TILE_WIDTH
+        width = min(TILE_WIDTH, size - first)
+        bundle = parse_bundle(resources.fetch(entries_path(number, width)))
+        if len(bundle) != width:
+            raise ProofInvalid(f"bundle {number} has {len(bundle)} of {width} entries")
+        leaves += bundle[max(start - first, 0) : end - first]
+    return leaves
+
+
+def fetch_status_list(resources: Resources, root: bytes, count: int) -> tuple[bytes, ...]:
+    """The ``count`` chunk hashes under a status root; the caller checks them against it."""
+    data = resources.fetch(status_list_path(root))
+    if len(data) != count * HASH_SIZE:
+        raise ProofInvalid(f"a status list of {len(data)} bytes, {count * HASH_SIZE} are expected")
+    return tuple(data[at : at + HASH_SIZE] for at in range(0, len(data), HASH_SIZE))
+
+
+def fetch_status_chunk(resources: Resources, chunk_hash: bytes) -> bytes:
+    """A status chunk, checked against its hash. Raises ProofInvalid."""
+    chunk = expand_chunk(resources.fetch(status_chunk_path(chunk_hash)))
+    if leaf_hash(chunk) != chunk_hash:
+        raise ProofInvalid("a status chunk does not have the hash that it was fetched by")
+    return chunk
+
+
+def fetch_record(resources: Resources, record_hash: bytes) -> bytes:
+    """A registry record, checked against its hash. Raises ProofInvalid."""
+    record = resources.fetch(registry_record_path(record_hash))
+    if leaf_hash(record) != record_hash:
+        raise ProofInvalid("a registry record does not have the hash that it was fetched by")
+    return record

@@ -1,0 +1,116 @@
+"""What a verifier is told: one verdict, in words that a clerk can act on, and what was proven.
+
+A verdict never shows a field that was not proven, is never a generic failure, and always says as
+of when it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from ledger.documents import Field
+from ledger.records import Basis, Status
+
+
+class VerdictCode(Enum):
+    """Stable machine codes. ``exit_code``: 0 genuine, 1 not to be accepted, 2 cannot tell."""
+
+    GENUINE = "GENUINE"
+    GENUINE_EXPIRED = "GENUINE_EXPIRED"
+    DOUBTFUL = "DOUBTFUL"
+    REVOKED = "REVOKED"
+    SUSPENDED = "SUSPENDED"
+    SUPERSEDED = "SUPERSEDED"
+    NOT_ENTITLED = "NOT_ENTITLED"
+    ALTERED = "ALTERED"
+    NOT_IN_LEDGER = "NOT_IN_LEDGER"
+    WRONG_LEDGER = "WRONG_LEDGER"
+    CANNOT_TELL = "CANNOT_TELL"
+
+    @property
+    def exit_code(self) -> int:
+        if self in (VerdictCode.GENUINE, VerdictCode.GENUINE_EXPIRED):
+            return 0
+        return 2 if self in (VerdictCode.CANNOT_TELL, VerdictCode.DOUBTFUL) else 1
+
+
+HEADLINES: Mapping[VerdictCode, str] = {
+    VerdictCode.GENUINE: "Genuine",
+    VerdictCode.GENUINE_EXPIRED: "Genuine, but expired",
+    VerdictCode.DOUBTFUL: "Doubtful: signed with a key that was reported stolen",
+    VerdictCode.REVOKED: "Revoked: do not accept",
+    VerdictCode.SUSPENDED: "Suspended: do not accept for now",
+    VerdictCode.SUPERSEDED: "Superseded: ask for the newer document",
+    VerdictCode.NOT_ENTITLED: "Not valid: the issuer was not entitled to issue it",
+    VerdictCode.ALTERED: "Altered: this is not what was issued",
+    VerdictCode.NOT_IN_LEDGER: "Not in the ledger: nothing proves that it was issued",
+    VerdictCode.WRONG_LEDGER: "Of another ledger: not one that you trust",
+    VerdictCode.CANNOT_TELL: "Cannot tell",
+}
+
+BASES: Mapping[Basis, str] = {
+    Basis.ORIGINAL: "issued as an original",
+    Basis.ARCHIVE: "confirmed from an archive",
+    Basis.MIGRATED: "migrated from an older system",
+    Basis.REPLACEMENT: "issued as a replacement",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One of the checks, in order: what it showed, or why it failed."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """What the proofs establish. Times are ms since 1970.
+
+    ``issued_ms`` is the time that the issuer claimed, within the rules' window of the block's;
+    ``as_of_ms`` is the time of the seal under the checkpoint, and the status is as of then.
+    ``witnessed_s``: since when the witness policy was met, None when none is asked for.
+    ``unchecked_files``: file fields for which no file was given.
+    """
+
+    agency: int
+    agency_names: Mapping[str, str]
+    document_type: int
+    type_labels: Mapping[str, str]
+    field_labels: Mapping[str, Mapping[str, str]]
+    fields: tuple[Field, ...]
+    hidden_fields: int
+    unchecked_files: tuple[str, ...]
+    basis: Basis
+    status: Status
+    index: int
+    issued_ms: int
+    as_of_ms: int
+    size: int
+    witnessed_s: int | None
+    expires: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``reason`` is one sentence beside the headline: what is wrong and what to do; "" when genuine.
+
+    ``proven`` is None unless every proof held.
+    """
+
+    code: VerdictCode
+    reason: str
+    steps: tuple[Step, ...]
+    proven: Proven | None
+    origin: str | None
+    training: bool
+
+    @property
+    def headline(self) -> str:
+        """The first line: short, and unmistakable for a training ledger."""
+        headline = HEADLINES[self.code]
+        return f"TRAINING LEDGER, NOT A REAL DOCUMENT. {headline}" if self.training else headline
