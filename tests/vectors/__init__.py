@@ -1,0 +1,1 @@
+"""Known-answer vectors and the scripts that make them."""
