@@ -156,6 +156,8 @@ def parse_base64(value: Json, where: str, *, limit: int) -> bytes:
         data = base64.b64decode(value.encode("ascii"), validate=True)
     except (binascii.Error, UnicodeError) as error:
         raise FormatError("not base64", where=where) from error
+    if len(data) > limit:
+        raise FormatError(f"base64 of at most {limit} bytes is expected", where=where)
     if base64_text(data) != value:
         raise FormatError("not canonical base64", where=where)
     return data

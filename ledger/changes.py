@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from struct import Struct
 from typing import ClassVar, Final
 
@@ -59,6 +60,9 @@ class RegistryLeaf:
         return _LABEL + genesis + self.signed_part()
 
     def encode(self) -> bytes:
+        """The leaf. LeafFormatError when it is too large for one."""
+        if len(self.json) > MAX_LEAF_SIZE - _HEADER.size - 1:
+            raise LeafFormatError(f"a change of {len(self.json)} bytes does not fit a leaf")
         parts = [self.signed_part(), bytes((len(self.signatures),))]
         for one in self.signatures:
             parts += (
@@ -95,7 +99,7 @@ class RegistryLeaf:
         if at != len(leaf):
             raise LeafFormatError(f"{len(leaf) - at} bytes after its end", where="REGISTRY")
         order = [(one.agency, one.number) for one in signatures]
-        if any(a >= b for a, b in zip(order, order[1:])):
+        if any(a >= b for a, b in pairwise(order)):
             raise LeafFormatError("key references must strictly ascend", where="REGISTRY")
         return cls(json, tuple(signatures))
 
@@ -133,7 +137,7 @@ class NewKey:
             reader.number("algorithm", 1, 255),
             reader.data("key", limit=4096),
             one_of(reader, "use", USES),
-            reader.text("label", limit=64, empty=True),
+            _plain(reader, "label", limit=64, empty=True),
         )
         reader.done()
         return key
@@ -182,7 +186,7 @@ class AuthoritySet:
         reader.done()
         if k > len(keys):
             raise FormatError(f"k is {k}, there are only {len(keys)} keys", where=reader.where)
-        if any(a.number >= b.number for a, b in zip(keys, keys[1:])):
+        if any(a.number >= b.number for a, b in pairwise(keys)):
             raise FormatError("key numbers must strictly ascend", where=reader.where)
         return cls(k, keys)
 
@@ -216,7 +220,7 @@ class FieldDefinition:
     @classmethod
     def from_json(cls, reader: Reader) -> FieldDefinition:
         definition = cls(
-            reader.text("name", limit=64),
+            _plain(reader, "name", limit=64),
             labels(reader, "labels"),
             reader.flag("required"),
             reader.flag("shown"),
@@ -655,12 +659,13 @@ def labels(reader: Reader, name: str) -> dict[str, str]:
     for language in value:
         if len(language) > 35 or not _LANGUAGE.fullmatch(language):
             raise FormatError("is no BCP 47 language tag", where=inner.at(language[:35]))
-    return {language: _plain_name(inner, language) for language in value}
+    return {language: _plain(inner, language) for language in value}
 
 
-def _plain_name(reader: Reader, language: str) -> str:
-    text = reader.text(language)
-    check_text(reader.at(language), text)
+def _plain(reader: Reader, name: str, *, limit: int = 255, empty: bool = False) -> str:
+    """Text that people read: without control characters, bidirectional overrides and the like."""
+    text = reader.text(name, limit=limit, empty=empty)
+    check_text(reader.at(name), text)
     return text
 
 

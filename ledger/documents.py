@@ -107,7 +107,16 @@ class Document:
             raise DocumentFormatError("two fields bear this name", where=twice)
 
     def disclose(self, seed: bytes, hidden: frozenset[str] = frozenset()) -> Disclosure:
-        """Show the document but for the fields named in ``hidden``."""
+        """Show the document but for the fields named in ``hidden``.
+
+        Raises DocumentFormatError for a seed that is not 16 bytes, and for a name that no field
+        bears, or that of the type: what was to be hidden would otherwise be shown without a word.
+        """
+        if len(seed) != SEED_SIZE:
+            raise DocumentFormatError(f"a seed has {SEED_SIZE} bytes, not {len(seed)}")
+        unknown = sorted(hidden - {field.name for field in self.fields[1:]})
+        if unknown:
+            raise DocumentFormatError("no field of this name can be hidden", where=unknown[0])
         slots: list[Shown | Hidden] = []
         for position, field in enumerate(self.fields):
             shown = Shown(field, salt(seed, position))
@@ -159,7 +168,7 @@ class Disclosure:
         return tuple(slot.field for slot in self.slots if isinstance(slot, Shown))
 
     def check(self) -> None:
-        """Raises DocumentFormatError for shown fields that may not be committed to, or when the type is hidden."""
+        """DocumentFormatError for shown fields that may not be committed to, and for a hidden type."""
         if not 1 <= len(self.slots) <= MAX_FIELDS:
             raise DocumentFormatError(f"{len(self.slots)} fields, 1 to {MAX_FIELDS} are allowed")
         wanted = Field(FieldKind.TEXT, TYPE_FIELD, str(self.document_type).encode())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ledger.errors import OutOfRange
 from ledger.hashing import EMPTY_ROOT, node_hash, parent_row
 
 
@@ -41,9 +42,13 @@ class MerkleList:
         return self.rows[-1][0] if self.rows else EMPTY_ROOT
 
     def set(self, position: int, leaf_hash: bytes) -> MerkleList:
-        """With one item replaced, or appended at ``position`` = length. log2(n) hashes."""
+        """With one item replaced, or appended at ``position`` = length. log2(n) hashes.
+
+        Raises OutOfRange for a position beyond that.
+        """
         if position == len(self):
             return self._append(leaf_hash)
+        self._require(position)
         rows = []
         node = leaf_hash
         for row in self.rows:
@@ -68,7 +73,8 @@ class MerkleList:
         return MerkleList(tuple(rows))
 
     def path(self, position: int) -> list[bytes]:
-        """The RFC 6962 inclusion path of an item, leaf to root."""
+        """The RFC 6962 inclusion path of an item, leaf to root. Raises OutOfRange."""
+        self._require(position)
         path = []
         for row in self.rows[:-1]:
             sibling = position ^ 1
@@ -76,3 +82,7 @@ class MerkleList:
                 path.append(row[sibling])
             position >>= 1
         return path
+
+    def _require(self, position: int) -> None:
+        if not 0 <= position < len(self):
+            raise OutOfRange(f"position {position} is not in a list of {len(self)}")

@@ -7,8 +7,6 @@ checkpoint's root before it is used, so a receipt that was built is a receipt th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ledger.checkpoints import SignedCheckpoint, open_checkpoint
 from ledger.documents import Disclosure
 from ledger.errors import CommitmentMismatch, OutOfRange, ProofInvalid
@@ -35,12 +33,11 @@ from ledger.resources import (
     fetch_status_chunk,
     fetch_status_list,
     registry_ledger_path,
-    registry_tile_path,
 )
 from ledger.seals import Seal
 from ledger.status import chunk_count, chunk_of
 from ledger.submissions import SubmissionLeaf
-from ledger.tiles import TILE_WIDTH, TileNodeReader, tile_width
+from ledger.tiles import TILE_WIDTH, TileNodeReader
 from ledger.trust import TrustedLedger
 
 
@@ -193,11 +190,8 @@ class ReceiptBuilder:
     ) -> ProvenRecord:
         if not 0 <= position < size:
             raise ProofInvalid(f"the registry has no record at position {position}")
-        number = position // TILE_WIDTH
-        path_of_tile = registry_tile_path(root, 0, number, tile_width(0, number, size))
-        tile = self._resources.fetch(path_of_tile)
-        at = position % TILE_WIDTH * 32
-        record = fetch_record(self._resources, tile[at : at + 32])
-        path: Sequence[bytes] = prove_inclusion(nodes, position, size)
+        (record_hash,) = nodes.nodes([(0, position)])
+        record = fetch_record(self._resources, record_hash)
+        path = prove_inclusion(nodes, position, size)
         verify_inclusion(leaf_hash(record), position, size, path, root)
         return ProvenRecord(record, tuple(path))

@@ -6,12 +6,14 @@ entry bundles have too. Format: docs/format.md, sections ISSUE to AFFIRM.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 from typing import Any, ClassVar, Final, TypeVar
 
 from ledger.errors import LeafFormatError
+from ledger.hashing import HASH_SIZE
 from ledger.leaves import FORMAT_VERSION, NONE, RECORD_TYPES, LeafType, leaf_type
 
 MAX_RECORDS: Final = 256
@@ -65,9 +67,7 @@ class Issue:
     LAYOUT: ClassVar = Struct(">BBIHB32s")
 
     def encode(self) -> bytes:
-        return self.LAYOUT.pack(
-            FORMAT_VERSION, self.TYPE, self.agency, self.document_type, self.basis, self.commitment
-        )
+        return _pack(self, self.agency, self.document_type, self.basis, _thirty_two(self.commitment))
 
     @classmethod
     def decode(cls, leaf: bytes) -> Issue:
@@ -90,9 +90,8 @@ class StatusChange:
     LAYOUT: ClassVar = Struct(">BBIQQBBQ")
 
     def encode(self) -> bytes:
-        return self.LAYOUT.pack(
-            FORMAT_VERSION,
-            self.TYPE,
+        return _pack(
+            self,
             self.agency,
             self.subject,
             self.previous,
@@ -123,9 +122,7 @@ class Attest:
     LAYOUT: ClassVar = Struct(">BBIQB32s")
 
     def encode(self) -> bytes:
-        return self.LAYOUT.pack(
-            FORMAT_VERSION, self.TYPE, self.agency, self.subject, self.kind, self.commitment
-        )
+        return _pack(self, self.agency, self.subject, self.kind, _thirty_two(self.commitment))
 
     @classmethod
     def decode(cls, leaf: bytes) -> Attest:
@@ -154,16 +151,15 @@ class Send:
     LAYOUT: ClassVar = Struct(">BBII32sBHQ32s")
 
     def encode(self) -> bytes:
-        return self.LAYOUT.pack(
-            FORMAT_VERSION,
-            self.TYPE,
+        return _pack(
+            self,
             self.agency,
             self.recipient,
-            self.commitment,
+            _thirty_two(self.commitment),
             self.kind,
             self.due,
             self.follows,
-            self.envelope,
+            _thirty_two(self.envelope),
         )
 
     @classmethod
@@ -186,14 +182,13 @@ class Answer:
     LAYOUT: ClassVar = Struct(">BBIQB32s32s")
 
     def encode(self) -> bytes:
-        return self.LAYOUT.pack(
-            FORMAT_VERSION,
-            self.TYPE,
+        return _pack(
+            self,
             self.agency,
             self.subject,
             self.outcome,
-            self.commitment,
-            self.envelope,
+            _thirty_two(self.commitment),
+            _thirty_two(self.envelope),
         )
 
     @classmethod
@@ -215,7 +210,7 @@ class Affirm:
     LAYOUT: ClassVar = Struct(">BBIIQQ")
 
     def encode(self) -> bytes:
-        return self.LAYOUT.pack(FORMAT_VERSION, self.TYPE, self.agency, self.target, self.first, self.last)
+        return _pack(self, self.agency, self.target, self.first, self.last)
 
     @classmethod
     def decode(cls, leaf: bytes) -> Affirm:
@@ -245,6 +240,20 @@ def parse_record(leaf: bytes) -> Record:
     if found not in RECORD_TYPES:
         raise LeafFormatError(f"{found.name} is no record that a submission may carry")
     return _BY_TYPE[found].decode(leaf)
+
+
+def _pack(record: Record, *fields: int | bytes) -> bytes:
+    try:
+        return record.LAYOUT.pack(FORMAT_VERSION, record.TYPE, *fields)
+    except struct.error as error:
+        raise LeafFormatError(f"a number does not fit: {error}", where=record.TYPE.name) from None
+
+
+def _thirty_two(value: bytes) -> bytes:
+    """32 bytes as they are: packing would cut or fill up any others without a word."""
+    if len(value) != HASH_SIZE:
+        raise LeafFormatError(f"a hash has {HASH_SIZE} bytes, not {len(value)}")
+    return value
 
 
 def _unpack(record: type[Record], leaf: bytes) -> tuple[Any, ...]:

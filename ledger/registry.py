@@ -30,8 +30,10 @@ from ledger.errors import (
 from ledger.hashing import leaf_hash
 from ledger.leaves import NONE
 from ledger.merkle_list import MerkleList
-from ledger.notes import VerifierKey
+from ledger.notes import SignatureType, VerifierKey
 from ledger.registry_records import (
+    MAX_LEDGER_KEYS,
+    MAX_RECORD,
     Agency,
     AgencyRecord,
     AuthorityKeyRecord,
@@ -47,6 +49,12 @@ from ledger.signing_policy import REGISTRY_KIND
 from ledger.witness_policy import parse_policy
 
 FIRST_RULES: Final = 1
+
+# A record keeps its history, so it grows with every change; what could not be read back must not be
+# made. An agency cannot fill a record (its child's) so far that the authority could not suspend it,
+# and the authority leaves room for what comes by itself: affirmations, thefts.
+MAX_RECORD_BY_AGENCY: Final = MAX_RECORD // 2
+MAX_RECORD_BY_AUTHORITY: Final = MAX_RECORD - (1 << 17)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,16 +151,18 @@ class Registry:
     def with_agency(self, agency: Agency) -> Registry:
         number = agency.record.number
         agencies = {**self.agencies, number: agency}
-        if number not in self.agencies:
-            ledger = replace(self.ledger, agencies=len(agencies))
-            return replace(self, agencies=agencies, ledger=ledger)._hashed()
-        tree = self.tree.set(number, leaf_hash(agency.record.encode()))
-        return replace(self, agencies=agencies, tree=tree)
+        hashed = leaf_hash(agency.record.encode())
+        if number in self.agencies:
+            return replace(self, agencies=agencies, tree=self.tree.set(number, hashed))
+        ledger = replace(self.ledger, agencies=len(agencies))
+        hashes = self.tree.hashes
+        tree = MerkleList.of((leaf_hash(ledger.encode()), *hashes[1:number], hashed, *hashes[number:]))
+        return replace(self, agencies=agencies, ledger=ledger, tree=tree)
 
     def with_type(self, record: TypeRecord) -> Registry:
         types = {**self.types, record.number: record}
-        registry = replace(self, types=types, ledger=replace(self.ledger, types=len(types)))
-        return registry._hashed()
+        tree = self.tree.set(len(self.tree), leaf_hash(record.encode()))
+        return replace(self, types=types, tree=tree).with_ledger(replace(self.ledger, types=len(types)))
 
     def with_fingerprints(self, keys: Iterable[tuple[int, bytes]]) -> Registry:
         """Register public keys, each once ever. Raises KeyReused, SignatureInvalid for weak keys."""
@@ -186,7 +196,7 @@ def found(leaf: bytes) -> Registry:
     if [(one.agency, one.number) for one in registry_leaf.signatures] != expected:
         raise TooFewSignatures("the genesis must be signed by every authority key that it names")
     message = registry_leaf.message(NO_GENESIS)
-    for key, one in zip(keys, registry_leaf.signatures):
+    for key, one in zip(keys, registry_leaf.signatures, strict=True):
         _verify(key.algorithm, key.public_key, message, one.algorithm, one.signature)
     return registry._hashed()
 
@@ -214,6 +224,8 @@ def _check_log_keys(origin: str, vkeys: Iterable[str]) -> None:
         key = VerifierKey.parse(vkey)
         if key.name != origin:
             raise ChangeRefused(f"the log key is named {key.name!r}, the ledger's origin is {origin!r}")
+        if key.type is not SignatureType.ED25519:
+            raise ChangeRefused("a witness's key cannot sign for the log", fix="name a key of type 01")
         if key.public_key in seen:
             raise KeyReused("a log key is named twice")
         seen.add(key.public_key)
@@ -319,12 +331,26 @@ def amend(registry: Registry, leaf: RegistryLeaf, index: int, block: int) -> Reg
     signers = _signers(registry, leaf, body, index)
     _entitle(registry, made, signers)
     if made.subject.kind == "ledger":
-        return _amend_ledger(registry, body, signers, index, block)
-    if isinstance(body, change.TypeDefined):
-        return _define(registry, made, body, index)
-    if isinstance(body, change.AgencyEnrolled):
-        return _enrol(registry, made, body, index)
-    return _amend_agency(registry, registry.agency(made.subject.number), body, signers, index)
+        amended = _amend_ledger(registry, body, signers, index, block)
+    elif isinstance(body, change.TypeDefined):
+        amended = _define(registry, made, body, index)
+    elif isinstance(body, change.AgencyEnrolled):
+        amended = _enrol(registry, made, body, index)
+    else:
+        amended = _amend_agency(registry, registry.agency(made.subject.number), body, signers, index)
+    _check_room(amended, made.subject, signers)
+    return amended
+
+
+def _check_room(amended: Registry, subject: Subject, signers: Signers) -> None:
+    """Raises ChangeRefused for a record that has grown past what its readers take."""
+    most = MAX_RECORD_BY_AUTHORITY if signers.agency == AUTHORITY else MAX_RECORD_BY_AGENCY
+    size = len(amended.record(subject))
+    if size > most:
+        raise ChangeRefused(f"the record of {subject} would have {size} bytes, at most {most} are allowed")
+    ledger = amended.ledger
+    if max(len(ledger.authority_keys), len(ledger.log_keys)) > MAX_LEDGER_KEYS:
+        raise ChangeRefused(f"a ledger has at most {MAX_LEDGER_KEYS} authority keys and log keys ever")
 
 
 def _name(index: int) -> str:

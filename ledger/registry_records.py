@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Final, Generic, TypeVar
 
 from ledger.canonical_json import Json, Reader, base64_text, encode, parse, u64_text
@@ -29,6 +30,8 @@ from ledger.merkle_list import MerkleList
 from ledger.signing_policy import SigningPolicy
 
 MAX_RECORD: Final = 1 << 20
+MAX_LEDGER_KEYS: Final = 1024
+"""Most authority keys, and most log keys, that a ledger ever has."""
 MAX_HISTORY: Final = 65_536
 T = TypeVar("T")
 
@@ -67,7 +70,7 @@ def read_history(reader: Reader, name: str, item: Callable[[Reader], T]) -> Hist
     for one in reader.members(name, limit=MAX_HISTORY):
         entries.append((one.u64("from"), item(one)))
         one.done()
-    if not entries or any(a[0] >= b[0] for a, b in zip(entries, entries[1:])):
+    if not entries or any(a[0] >= b[0] for a, b in pairwise(entries)):
         raise FormatError("indexes must strictly ascend, from at least one", where=reader.at(name))
     return History(tuple(entries))
 
@@ -447,8 +450,11 @@ class LedgerRecord:
             reader.number("agencies", 0, MAX_AGENCY),
             reader.number("types", 0, MAX_TYPE),
             read_history(reader, "threshold", lambda one: one.number("value", 1, 16)),
-            tuple(AuthorityKeyRecord.from_json(one) for one in reader.members("authority_keys", limit=1024)),
-            tuple(LogKeyRecord.from_json(one) for one in reader.members("log_keys", limit=1024)),
+            tuple(
+                AuthorityKeyRecord.from_json(one)
+                for one in reader.members("authority_keys", limit=MAX_LEDGER_KEYS)
+            ),
+            tuple(LogKeyRecord.from_json(one) for one in reader.members("log_keys", limit=MAX_LEDGER_KEYS)),
             read_history(reader, "witness_policy", lambda one: one.text("value", limit=16_384, empty=True)),
             read_history(reader, "rules", lambda one: one.number("value", 1, 65_535)),
         )

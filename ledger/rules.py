@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Final
 
 from ledger import rules_v1
-from ledger.errors import BlockRefused, RulesVersionUnknown, SudurError
+from ledger.errors import BlockRefused, FormatError, RuleError, RulesVersionUnknown, VerificationError
 from ledger.leaves import LeafType, leaf_type
 from ledger.registry import found
 from ledger.rules_v1 import Draft
@@ -21,6 +21,7 @@ from ledger.submissions import SubmissionLeaf, gather_submission
 
 _VERSIONS: Final[dict[int, ModuleType]] = {1: rules_v1}
 SUPPORTED: Final = frozenset(_VERSIONS)
+_REFUSALS: Final = (FormatError, VerificationError, RuleError)
 
 
 def begin(state: State, reader: Reader, time_ms: int) -> Draft:
@@ -47,14 +48,15 @@ def apply(state: State | None, reader: Reader, leaves: Sequence[bytes]) -> Trans
     """Check one whole block on top of ``state`` (None: an empty ledger) and return what it changes.
 
     About 2 µs a leaf in bulk. Raises BlockRefused, naming the leaf and the rule, for anything
-    that the rules would not have built.
+    that the rules would not have built. The reader's own errors pass through: a disk that cannot
+    be read says nothing about the block.
     """
     start = 0 if state is None else state.size
     if not leaves:
         raise BlockRefused("a block without leaves")
     try:
         seal = Seal.decode(leaves[-1])
-    except SudurError as error:
+    except FormatError as error:
         raise BlockRefused(str(error), where=f"leaf {start + len(leaves) - 1}") from error
     if state is None:
         transition = _apply_genesis(leaves, seal)
@@ -73,7 +75,7 @@ def _apply_genesis(leaves: Sequence[bytes], seal: Seal) -> Transition:
         raise BlockRefused("block 0 is the genesis and its seal", where="leaf 0")
     try:
         return genesis(leaves[0], seal.time_ms)
-    except SudurError as error:
+    except _REFUSALS as error:
         raise BlockRefused(str(error), where="leaf 0") from error
 
 
@@ -91,7 +93,7 @@ def _replay(draft: Draft, leaves: Sequence[bytes], start: int) -> Transition:
                 draft.add_change(leaves[at])
             else:
                 raise BlockRefused(f"a {kind.name} leaf cannot stand here")
-        except SudurError as error:
+        except _REFUSALS as error:
             raise BlockRefused(f"{error.code}: {error}", where=f"leaf {start + at}") from error
         at = after
     return draft.seal()

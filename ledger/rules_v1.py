@@ -7,7 +7,7 @@ that it changes. Nothing here reads a clock: the block's time comes in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ledger.changes import AUTHORITY, LEDGER, RegistryLeaf, Subject
@@ -20,6 +20,7 @@ from ledger.errors import (
     KeyUnknown,
     KeyUse,
     NotEntitled,
+    RuleError,
     StatusFinal,
     StatusStale,
     SubjectInvalid,
@@ -221,23 +222,30 @@ class Draft:
         suffix = number.to_bytes(4, "big")
         keys = [commitment + suffix for commitment in issues.commitments]
         indexes = [first + position for position in issues.positions]
-        fresh = dict(zip(keys, indexes))
+        fresh = dict(zip(keys, indexes, strict=True))
         if len(fresh) != len(keys) or not self._issues.keys().isdisjoint(fresh):
-            self._name_duplicate(keys, indexes)
+            self._name_duplicate(keys, issues.positions)
         earlier = self._reader.find_issues(keys)
-        for position, index in zip(issues.positions, earlier):
+        for position, index in zip(issues.positions, earlier, strict=True):
             if index is not None:
                 raise _duplicate(position, index)
         return fresh
 
-    def _name_duplicate(self, keys: list[bytes], indexes: list[int]) -> None:
+    def _name_duplicate(self, keys: list[bytes], positions: Sequence[int]) -> None:
         seen: dict[bytes, int] = {}
-        start = indexes[0]
-        for key, index in zip(keys, indexes):
-            earlier = self._issues.get(key, seen.get(key))
+        for position, key in zip(positions, keys, strict=True):
+            earlier = self._issues.get(key)
             if earlier is not None:
-                raise _duplicate(index - start, earlier)
-            seen[key] = index
+                raise _duplicate(position, earlier)
+            if key in seen:
+                # Neither of the two is in the ledger: there is no index that could be looked up.
+                raise DuplicateIssue(
+                    f"has the same commitment as record {seen[key]}",
+                    index=NONE,
+                    where=f"record {position}",
+                    fix="send each document once",
+                )
+            seen[key] = position
 
     # --- the other records ---
 
@@ -250,7 +258,11 @@ class Draft:
                     where=f"record {position}",
                 )
             index = first + position
-            self._check_status(record, index, statuses)
+            try:
+                self._check_status(record, index, statuses)
+            except RuleError as error:
+                error.where = f"record {position}"
+                raise
             statuses[record.subject] = (index, record.status)
         return statuses
 
@@ -279,6 +291,8 @@ class Draft:
             raise StatusFinal(f"leaf {record.subject} is {status.name.lower()} for good", index=last)
         if record.status is status:
             raise StatusStale(f"leaf {record.subject} is {status.name.lower()} already", index=last)
+        if record.replacement == record.subject:
+            raise SubjectInvalid(f"leaf {record.subject} cannot replace itself")
         if record.replacement != NONE and not isinstance(self._subject(record.replacement, index), Issue):
             raise SubjectInvalid(f"the replacement, leaf {record.replacement}, is no ISSUE")
 

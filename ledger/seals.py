@@ -7,6 +7,7 @@ revoked as of size n is shown by the seal at index n-1. Format: docs/format.md, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from struct import Struct
 from typing import Final
 
@@ -56,6 +57,6 @@ class Seal:
         _, _, rules, block, time_ms, previous, documents, status, registry, _ = _BODY.unpack_from(leaf)
         extras = tuple(_EXTRA.iter_unpack(leaf[_BODY.size :]))
         kinds = [kind for kind, _ in extras]
-        if any(a >= b for a, b in zip(kinds, kinds[1:])):
+        if any(a >= b for a, b in pairwise(kinds)):
             raise LeafFormatError("kinds of additional roots must strictly ascend", where="SEAL")
         return cls(rules, block, time_ms, previous, documents, status, registry, extras)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 from ledger.canonical_json import Json, Reader
@@ -76,7 +77,7 @@ class KindPolicy:
             steps.append((item[0], item[1]))
         if not steps or steps[0][0] != 1:
             raise FormatError("the first step must start at 1", where=reader.at("steps"))
-        if any(a[0] >= b[0] or a[1] >= b[1] for a, b in zip(steps, steps[1:])):
+        if any(a[0] >= b[0] or a[1] >= b[1] for a, b in pairwise(steps)):
             raise FormatError("steps must strictly ascend", where=reader.at("steps"))
         cap = None if reader.any("cap") is None else reader.number("cap", 0, MAX_DAILY)
         reader.done()

@@ -75,7 +75,7 @@ class Reader(Protocol):
         ...
 
     def status_chunk(self, number: int) -> bytes:
-        """A status chunk, 16,384 bytes."""
+        """A status chunk, 16,384 bytes; zeros where no status ever changed."""
         ...
 
 

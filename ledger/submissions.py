@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import pairwise
 from struct import Struct
 from typing import Final
 
@@ -102,7 +103,7 @@ def _decode_signatures(leaf: bytes, at: int) -> tuple[KeySignature, ...]:
     if at != len(leaf):
         raise LeafFormatError(f"{len(leaf) - at} bytes after its end", where="SUBMISSION")
     numbers = [one.number for one in signatures]
-    if any(a >= b for a, b in zip(numbers, numbers[1:])):
+    if any(a >= b for a, b in pairwise(numbers)):
         raise LeafFormatError("key numbers must strictly ascend", where="SUBMISSION")
     return tuple(signatures)
 
@@ -139,8 +140,13 @@ class Submission:
 
 
 def pack(leaves: Iterable[bytes]) -> bytes:
-    """Leaves one after another, each behind its u16 length."""
-    return b"".join([_LENGTH.pack(len(leaf)) + leaf for leaf in leaves])
+    """Leaves one after another, each behind its u16 length. TooLarge for one that no length fits."""
+    parts = []
+    for leaf in leaves:
+        if len(leaf) > MAX_LEAF_SIZE:
+            raise TooLarge(f"a leaf of {len(leaf)} bytes, at most {MAX_LEAF_SIZE} are allowed")
+        parts.append(_LENGTH.pack(len(leaf)) + leaf)
+    return b"".join(parts)
 
 
 def unpack(packed: bytes, *, most: int) -> list[bytes]:
@@ -228,9 +234,9 @@ def _issue_columns(agency: int, count: int, packed: bytes) -> IssueColumns | Non
     if max(bases) > max(_BASES):
         return None
     seen: dict[tuple[int, int, int], int] = {}
-    for ground in zip(high, low, bases):
+    for ground in zip(high, low, bases, strict=True):
         seen[ground] = seen.get(ground, 0) + 1
-    grounds = {(h << 8 | l, _BASES[basis]): number for (h, l, basis), number in seen.items()}
+    grounds = {(top << 8 | end, _BASES[basis]): number for (top, end, basis), number in seen.items()}
     commitments = [packed[at : at + 32] for at in range(11, len(packed), stride)]
     return IssueColumns(range(count), commitments, grounds)
 

@@ -165,7 +165,7 @@ class TileNodeReader:
         """See :class:`NodeReader`. Raises TileFormatError for a tile of the wrong length."""
         size = self._size
         found: list[bytes] = []
-        here = (-1, -1)
+        level_here = index_here = -1
         for height, index in ids:
             if not 0 <= index < size >> height:
                 raise OutOfRange(
@@ -173,13 +173,14 @@ class TileNodeReader:
                     where=f"tree of size {size}",
                     fix="read a larger tree",
                 )
-            depth = TILE_HEIGHT - height % TILE_HEIGHT
-            place = (height // TILE_HEIGHT, index >> depth)
-            if place != here:
-                tile = self._tile(*place)
-                here = place
-            slot = (1 << depth) + index - (place[1] << depth)
-            found.append(tile.heap[slot] or tile.compute(slot))
+            depth = 8 - (height & 7)
+            tile_index = index >> depth
+            if tile_index != index_here or height >> 3 != level_here:
+                level_here, index_here = height >> 3, tile_index
+                tile = self._tile(level_here, index_here)
+                heap = tile.heap
+            slot = index + (1 << depth) - (tile_index << depth)
+            found.append(heap[slot] or tile.compute(slot))
         return found
 
     def _tile(self, level: int, index: int) -> _ExpandedTile:
@@ -263,7 +264,10 @@ def parse_entries_path(path: str) -> BundleId:
 
 def tile_width(level: int, n: int, size: int) -> int:
     """How many hashes tile ``n`` of ``level`` has in a tree of ``size`` leaves: 0 (no such tile) to 256."""
-    return max(0, min(TILE_WIDTH, (size >> TILE_HEIGHT * level) - n * TILE_WIDTH))
+    rest = (size >> TILE_HEIGHT * level) - n * TILE_WIDTH
+    if rest >= TILE_WIDTH:
+        return TILE_WIDTH
+    return rest if rest > 0 else 0
 
 
 def encode_bundle(leaves: Sequence[bytes]) -> bytes:

@@ -97,7 +97,5 @@ class StaticLedger:
                 row = hashes[number * TILE_WIDTH : (number + 1) * TILE_WIDTH]
                 self.files[registry_tile_path(tree.root, level, number, len(row))] = b"".join(row)
             full = len(hashes) // TILE_WIDTH
-            hashes = [
-                MerkleList.of(hashes[n * TILE_WIDTH : (n + 1) * TILE_WIDTH]).root for n in range(full)
-            ]
+            hashes = [MerkleList.of(hashes[n * TILE_WIDTH : (n + 1) * TILE_WIDTH]).root for n in range(full)]
             level += 1
