@@ -16,14 +16,13 @@ from ledger.cosignatures import cosign, witness_key
 from ledger.documents import Disclosure, Document, Field, Hidden, Shown
 from ledger.leaves import NONE
 from ledger.notes import NamedSigner
-from ledger.receipt_builder import ReceiptBuilder
 from ledger.receipts import Receipt
 from ledger.records import Basis, Status
 from ledger.signing_policy import KindPolicy, SigningPolicy
 from ledger.trust import Trust
 from ledger.verdicts import Verdict, VerdictCode
 from ledger.verifier import CHECKS, check_document_form, verify_receipt
-from tests.ledger.issued import FILE, SEED, Issued
+from tests.ledger.issued import FILE, Issued
 from tests.ledger.world import ORIGIN, World, log_key, signer
 
 C = VerdictCode
