@@ -193,10 +193,7 @@ def _climb(node: bytes, index: int, last: int, path: Sequence[bytes], where: str
     _check_hashes(path, where)
     inner = (index ^ last).bit_length()
     for sibling in path[:inner]:
-        if index & 1:
-            node = node_hash(sibling, node)
-        else:
-            node = node_hash(node, sibling)
+        node = node_hash(sibling, node) if index & 1 else node_hash(node, sibling)
         index >>= 1
     for sibling in path[inner:]:
         node = node_hash(sibling, node)

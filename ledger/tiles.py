@@ -131,7 +131,7 @@ class TileNodeReader:
     """A :class:`NodeReader` of the tree of ``size`` leaves, over tiles.
 
     Keeps the tiles last used, each with the interior nodes computed so far: at most ``capacity`` of them,
-    about 16 KiB each and never over 45. A node within a tile just read costs the hashes below it; with
+    about 16 KiB each and never over 48. A node within a tile just read costs the hashes below it; with
     ``mids`` a whole path through a full tile costs 22, without it 247; what is kept costs a look-up.
 
     ``mids(level, index)`` gives the 512 bytes of a full tile's :attr:`Tile.mids`, or nothing when they

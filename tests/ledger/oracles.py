@@ -73,7 +73,7 @@ class NaiveTree:
 
     def nodes(self, ids: Sequence[NodeId]) -> list[bytes]:
         for height, index in ids:
-            assert 0 <= index, "a negative node"
+            assert index >= 0, "a negative node"
             assert (index + 1) << height <= len(self.leaf_hashes), "an incomplete node is never stored"
         return [self.range_root(index << height, (index + 1) << height) for height, index in ids]
 

@@ -216,7 +216,5 @@ def test_roots_equal_merkletools_and_pymerkle() -> None:
 
 def test_random_large_appends_restart_equal() -> None:
     rng = random.Random(6962)
-    tree, store = grown(
-        [rng.randbytes(32) for _ in range(rng.randrange(20_000))] for _ in range(6)
-    )
+    tree, store = grown([rng.randbytes(32) for _ in range(rng.randrange(20_000))] for _ in range(6))
     assert Tree.from_edge(tree.size, store.read) == tree

@@ -46,9 +46,7 @@ def inclusion() -> list[dict[str, Any]]:
         }
 
     cases = [
-        case(
-            f"leaf {index} of {size}", given(TREE, index, size, TREE.inclusion(index, size)), "proven"
-        )
+        case(f"leaf {index} of {size}", given(TREE, index, size, TREE.inclusion(index, size)), "proven")
         for index, size in [(0, 1), (0, 2), (1, 2), (2, 3), (0, 8), (5, 7), (6, 7), (255, 256), (256, 257)]
     ]
     size = 2**64 - 1
@@ -86,7 +84,20 @@ def consistency() -> list[dict[str, Any]]:
             "path": hexes(TREE.consistency(old, new)),
         }
 
-    pairs = [(0, 0), (0, 5), (1, 1), (1, 2), (2, 5), (3, 7), (4, 7), (6, 7), (6, 8), (7, 7), (8, 9), (200, 300)]
+    pairs = [
+        (0, 0),
+        (0, 5),
+        (1, 1),
+        (1, 2),
+        (2, 5),
+        (3, 7),
+        (4, 7),
+        (6, 7),
+        (6, 8),
+        (7, 7),
+        (8, 9),
+        (200, 300),
+    ]
     cases = [case(f"{old} within {new}", given(old, new), "proven") for old, new in pairs]
     good = TREE.consistency(6, 8)
     bad: list[tuple[str, dict[str, Any], str]] = [
