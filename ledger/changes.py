@@ -256,7 +256,7 @@ class Genesis:
     @classmethod
     def read(cls, reader: Reader) -> Genesis:
         return cls(
-            reader.text("origin"),
+            _plain(reader, "origin"),
             reader.data("nonce", size=32),
             reader.flag("training"),
             _texts(reader, "log_keys", most=8, limit=4096),
@@ -671,6 +671,6 @@ def _plain(reader: Reader, name: str, *, limit: int = 255, empty: bool = False) 
 
 def _texts(reader: Reader, name: str, *, most: int, limit: int) -> tuple[str, ...]:
     values = reader.items(name, limit=most)
-    if any(not isinstance(one, str) or not 1 <= len(one) <= limit for one in values):
-        raise FormatError(f"strings of 1 to {limit} characters are expected", where=reader.at(name))
+    if any(not isinstance(one, str) or not 1 <= len(one.encode("utf-8")) <= limit for one in values):
+        raise FormatError(f"strings of 1 to {limit} bytes are expected", where=reader.at(name))
     return tuple(values)

@@ -24,6 +24,7 @@ from ledger.documents import (
 )
 from ledger.errors import FormatError, ReceiptFormatError
 from ledger.leaves import MAX_LEAF_SIZE
+from ledger.notes import MAX_NOTE_SIZE
 from ledger.registry_records import MAX_RECORD
 from ledger.status import CHUNK_SIZE, compress_chunk, expand_chunk
 
@@ -177,7 +178,7 @@ def parse_receipt(data: bytes) -> Receipt:
         receipt = Receipt(
             genesis=reader.data("genesis", size=32),
             document=disclosure_from_json(reader.member("document")),
-            checkpoint=reader.text("checkpoint", limit=65_536).encode("utf-8"),
+            checkpoint=reader.text("checkpoint", limit=MAX_NOTE_SIZE).encode("utf-8"),
             issue=ProvenLeaf.from_json(reader.member("issue")),
             seal=ProvenLeaf.from_json(reader.member("seal")),
             status=ProvenChunk.from_json(reader.member("status")),

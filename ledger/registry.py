@@ -13,6 +13,7 @@ from typing import Final
 
 from ledger import changes as change
 from ledger.changes import AUTHORITY, NO_GENESIS, AuthoritySet, Change, RegistryLeaf, Subject
+from ledger.checkpoints import check_origin
 from ledger.errors import (
     AgencySuspended,
     ChangeRefused,
@@ -186,6 +187,7 @@ def found(leaf: bytes) -> Registry:
     if not isinstance(made.body, change.Genesis) or made.previous != NONE:
         raise ChangeRefused("a ledger begins with its genesis, whose previous is none")
     body = made.body
+    check_origin(body.origin)
     _check_log_keys(body.origin, body.log_keys)
     if body.witness_policy:
         parse_policy(body.witness_policy.encode())

@@ -276,7 +276,7 @@ class Draft:
                 " successor, nor above it"
             )
         latest = edits.get(record.subject) or self._statuses.get(record.subject)
-        if latest is None:
+        if latest is None and record.subject < self._before.size:
             stored = self._reader.latest_status(record.subject)
             if stored is not None:
                 latest = (stored, StatusChange.decode(self._reader.leaf(stored)).status)

@@ -121,6 +121,12 @@ class SigningPolicy:
         unknown = sorted(set(value) - ALL_KINDS)
         if unknown:
             raise FormatError(f"is none of {', '.join(sorted(ALL_KINDS))}", where=f"{where}.{unknown[0]}")
-        return cls(
+        policy = cls(
             {kind: KindPolicy.from_json(Reader(item, f"{where}.{kind}")) for kind, item in value.items()}
         )
+        changes = policy.of(REGISTRY_KIND)
+        if len(changes.steps) > 1 or changes.cap is not None:
+            raise FormatError(
+                "changes are not counted by day: one step, and no cap", where=f"{where}.{REGISTRY_KIND}"
+            )
+        return policy

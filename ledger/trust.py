@@ -12,7 +12,7 @@ from typing import Final
 from ledger.canonical_json import Json, Reader, base64_text, encode, parse
 from ledger.checkpoints import check_origin
 from ledger.errors import CheckpointUntrusted, FormatError, TrustFormatError
-from ledger.notes import VerifierKey
+from ledger.notes import SignatureType, VerifierKey
 from ledger.witness_policy import WitnessPolicy, parse_policy
 
 MAX_TRUST: Final = 1 << 20
@@ -59,6 +59,11 @@ class TrustedLedger:
         )
         reader.done()
         check_origin(ledger.origin)
+        for key in ledger.log_keys:
+            if key.name != ledger.origin or key.type is not SignatureType.ED25519:
+                raise FormatError(
+                    f"the key {key.name} cannot sign for {ledger.origin}", where=reader.at("log_keys")
+                )
         ledger.policy()
         return ledger
 

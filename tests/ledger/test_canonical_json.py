@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.canonical_json import U64_MAX, Reader, base64_text, encode, parse, parse_base64, parse_u64
+from ledger.canonical_json import Reader, base64_text, encode, parse, parse_base64, parse_u64
 from ledger.errors import FormatError, TooLarge
 
 LIMIT = 1 << 20
@@ -115,7 +115,9 @@ def test_base64_is_read(data: bytes) -> None:
     assert parse_base64(base64_text(data), "x", limit=40) == data
 
 
-@pytest.mark.parametrize("value", ["QQ", "QQ=", "QR==", "QUI", "QUJ=", "QQ==\n", "Q Q==", "-_==", "QQ==QQ==", 5, "é"])
+@pytest.mark.parametrize(
+    "value", ["QQ", "QQ=", "QR==", "QUI", "QUJ=", "QQ==\n", "Q Q==", "-_==", "QQ==QQ==", 5, "é"]
+)
 def test_base64_has_one_spelling(value: Any) -> None:
     with pytest.raises(FormatError):
         parse_base64(value, "x", limit=40)

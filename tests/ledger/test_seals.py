@@ -16,7 +16,9 @@ from ledger.seals import Seal
 CASES = json.loads((Path(__file__).parents[1] / "vectors" / "seal.json").read_text())
 U16, U64 = st.integers(0, 2**16 - 1), st.integers(0, 2**64 - 1)
 HASH = st.binary(min_size=32, max_size=32)
-EXTRAS = st.dictionaries(st.integers(0, 255), HASH, max_size=5).map(lambda roots: tuple(sorted(roots.items())))
+EXTRAS = st.dictionaries(st.integers(0, 255), HASH, max_size=5).map(
+    lambda roots: tuple(sorted(roots.items()))
+)
 SEALS = st.builds(Seal, U16, U64, U64, U64, U64, HASH, HASH, EXTRAS)
 
 

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from ledger.canonical_json import encode, parse
 from ledger.errors import DailyCapExceeded, FormatError, TooFewSignatures
-from ledger.signing_policy import ALL_KINDS, DAY_MS, KindPolicy, SigningPolicy, utc_day
+from ledger.signing_policy import (
+    ALL_KINDS,
+    DAY_MS,
+    REGISTRY_KIND,
+    KindPolicy,
+    SigningPolicy,
+    utc_day,
+)
 
 STEPS = st.lists(st.tuples(st.integers(2, 1000), st.integers(2, 16)), max_size=7).map(
     lambda pairs: (
@@ -19,7 +26,7 @@ STEPS = st.lists(st.tuples(st.integers(2, 1000), st.integers(2, 16)), max_size=7
     )
 )
 POLICIES = st.dictionaries(
-    st.sampled_from(sorted(ALL_KINDS)),
+    st.sampled_from(sorted(ALL_KINDS - {REGISTRY_KIND})),
     st.builds(KindPolicy, STEPS, st.none() | st.integers(0, 2**32 - 1)),
 ).map(SigningPolicy)
 
@@ -91,3 +98,10 @@ def test_other_shapes_are_refused(value: Any) -> None:
 def test_days_are_utc() -> None:
     assert utc_day(0) == utc_day(DAY_MS - 1) == 0
     assert utc_day(DAY_MS) == 1
+
+
+@pytest.mark.parametrize("policy", [KindPolicy(((1, 1), (5, 2))), KindPolicy(cap=7)])
+def test_changes_are_not_counted_by_day(policy: KindPolicy) -> None:
+    with pytest.raises(FormatError, match="one step, and no cap"):
+        SigningPolicy.from_json({REGISTRY_KIND: policy.to_json()}, "policy")
+    assert SigningPolicy.from_json({REGISTRY_KIND: KindPolicy(((1, 2),)).to_json()}, "policy")

@@ -13,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import submissions
-from ledger.errors import ForeignRecord, FormatError, LeafFormatError, SudurError, TooLarge, WrongCount, WrongRecordsRoot
+from ledger.errors import (
+    ForeignRecord,
+    FormatError,
+    LeafFormatError,
+    SudurError,
+    TooLarge,
+    WrongCount,
+    WrongRecordsRoot,
+)
 from ledger.hashing import leaf_hashes, merkle_root
 from ledger.records import Basis, Issue, Status
 from ledger.submissions import (

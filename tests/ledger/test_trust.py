@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.errors import CheckpointUntrusted, TrustFormatError
-from ledger.notes import VerifierKey
+from ledger.notes import SignatureType, VerifierKey
 from ledger.trust import Trust, TrustedLedger, parse_trust
 from tests.ledger.world import ORIGIN, log_key
 
@@ -64,3 +64,12 @@ def test_bad_trust_files_are_refused(desc: str, data: bytes) -> None:
 def test_any_bytes_raise_only_our_error(noise: bytes) -> None:
     with pytest.raises(TrustFormatError):
         parse_trust(noise)
+
+
+@pytest.mark.parametrize("origin", ["ledger.example/other", ORIGIN])
+def test_a_key_that_cannot_sign_for_the_log_is_refused(origin: str) -> None:
+    """A key of another name, or a witness's: it would sit there and never count."""
+    kind = SignatureType.ED25519 if origin != ORIGIN else SignatureType.ED25519_COSIGNATURE
+    key = VerifierKey(origin, kind, LEDGER.log_keys[0].public_key)
+    with pytest.raises(TrustFormatError, match="cannot sign"):
+        parse_trust(Trust((replace(LEDGER, log_keys=(key,)),)).encode())
