@@ -554,7 +554,8 @@ def _amend_agency(
             policy=record.policy.then(index, body.entitlement.policy),
         )
     elif isinstance(body, change.AgencySuspended):
-        if record.suspended.latest is not None:
+        by = record.suspended.latest
+        if by is not None and not _outranks(registry, signers.agency, by):
             raise ChangeRefused(f"agency {record.number} is suspended already")
         record = replace(record, suspended=record.suspended.then(index, signers.agency))
     elif isinstance(body, change.AgencyReinstated):
@@ -572,13 +573,16 @@ def _amend_agency(
     return registry.with_agency(replace(agency, record=record))
 
 
+def _outranks(registry: Registry, agency: int, other: int) -> bool:
+    """Whether ``agency`` stands above ``other``; so a suspension can be taken over from below."""
+    return other != AUTHORITY and registry.is_above(agency, other)
+
+
 def _reinstate(registry: Registry, record: AgencyRecord, signers: Signers, index: int) -> History[int | None]:
     by = record.suspended.latest
     if by is None:
         raise ChangeRefused(f"agency {record.number} is not suspended")
-    if signers.agency not in (by, AUTHORITY) and not (
-        by != AUTHORITY and registry.is_above(signers.agency, by)
-    ):
+    if signers.agency != by and not _outranks(registry, signers.agency, by):
         raise NotEntitled("whoever suspended an agency, or stands above, reinstates it")
     return record.suspended.then(index, None)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.errors import FormatError, LeafFormatError, TooLarge
 from ledger.leaves import MAX_LEAF_SIZE, RECORD_TYPES, LeafType, expect_type, leaf_type
+from tests.vectors import generate_leaves
 
 KNOWN = [0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x10, 0x20, 0x30]
 
@@ -57,3 +61,17 @@ def test_any_bytes_raise_only_our_errors(leaf: bytes) -> None:
     except FormatError:
         return
     assert leaf[:2] == bytes((1, kind))
+
+
+def test_the_vectors_are_what_the_generator_makes() -> None:
+    made = {
+        "records": generate_leaves.records(),
+        "submission": generate_leaves.submissions(),
+        "registry": generate_leaves.registry(),
+        "seal": generate_leaves.seals(),
+        "document": generate_leaves.documents(),
+        "status": generate_leaves.statuses(),
+    }
+    for name, cases in made.items():
+        stored = Path(generate_leaves.__file__).with_name(f"{name}.json").read_text()
+        assert json.loads(stored) == cases, name

@@ -415,8 +415,9 @@ def test_changes_follow_the_registry_policy(tree: World) -> None:
 
 def test_suspension_is_lifted_by_who_made_it_or_above(tree: World) -> None:
     by_agency(tree, 1, agency(3), changes.AgencySuspended())
-    with pytest.raises(ChangeRefused, match="already"):
-        tree.change(agency(3), changes.AgencySuspended())
+    for senior in (1, 2):
+        with pytest.raises(ChangeRefused, match="already"):
+            by_agency(tree, senior, agency(3), changes.AgencySuspended())
     with pytest.raises(NotEntitled):
         by_agency(tree, 2, agency(3), changes.AgencyReinstated())
     with pytest.raises(AgencySuspended):
@@ -433,6 +434,16 @@ def test_suspension_is_lifted_by_who_made_it_or_above(tree: World) -> None:
     tree.change(agency(3), changes.AgencyReinstated())
     history = tree.state.registry.agency(3).record.suspended
     assert [value for _, value in history.entries] == [None, 1, None, 2, None, AUTHORITY, None]
+
+
+def test_a_suspension_can_be_taken_over_from_above(tree: World) -> None:
+    """Otherwise a parent could suspend first, and lift what the authority meant to last."""
+    by_agency(tree, 2, agency(3), changes.AgencySuspended())
+    tree.change(agency(3), changes.AgencySuspended())
+    with pytest.raises(NotEntitled):
+        by_agency(tree, 2, agency(3), changes.AgencyReinstated())
+    with pytest.raises(ChangeRefused, match="already"):
+        tree.change(agency(3), changes.AgencySuspended())
 
 
 def test_a_suspended_parent_changes_nothing(tree: World) -> None:

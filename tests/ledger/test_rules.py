@@ -350,6 +350,8 @@ def test_the_step_counts_the_submission_itself(world: World) -> None:
     refuse(world.begin(), world.submission(agency, originals(agency, 0, 8), keys=(1, 2)), TooFewSignatures)
     over = world.submission(agency, originals(agency, 0, 11), keys=(1, 2, 3))
     refuse(world.begin(), over, DailyCapExceeded)
+    types = [issue(agency, i, i % 2) for i in range(5)]
+    refuse(world.begin(), world.submission(agency, types), TooFewSignatures)
     world.submit(agency, originals(agency, 0, 10), keys=(1, 2, 3))
 
 
@@ -758,6 +760,8 @@ def test_the_status_list_grows_over_65536(world: World) -> None:
     assert Seal.decode(made.leaves[-1]).status_root == merkle_root(hashes)
     world.submit(1, [status(1, first + 1, first + 1, Status.SUSPENDED)])
     assert world.state.status.hashes[0] == hashes[0]
+    assert read_status(world.reader.chunks[1], first) is Status.REVOKED
+    assert read_status(world.reader.chunks[1], first + 1) is Status.SUSPENDED
     assert set(world.reader.chunks) == {0, 1}
     agree(world)
 

@@ -104,4 +104,5 @@ def test_days_are_utc() -> None:
 def test_changes_are_not_counted_by_day(policy: KindPolicy) -> None:
     with pytest.raises(FormatError, match="one step, and no cap"):
         SigningPolicy.from_json({REGISTRY_KIND: policy.to_json()}, "policy")
-    assert SigningPolicy.from_json({REGISTRY_KIND: KindPolicy(((1, 2),)).to_json()}, "policy")
+    two = SigningPolicy({REGISTRY_KIND: KindPolicy(((1, 2),))})
+    assert SigningPolicy.from_json(two.to_json(), "policy") == two
