@@ -1,0 +1,89 @@
+"""What an operator sets before a node starts. Nothing here is read again while it runs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from node.disk import DEFAULT_FLOOR
+from node.errors import NodeError
+
+MAX_BULK: Final = 64
+"""Submissions in one call."""
+MAX_PROOFS: Final = 1_024
+"""Inclusion proofs in one call."""
+MEBIBYTE: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host and a TCP port to listen at; port 0: any that is free."""
+
+    host: str
+    port: int
+
+    def __post_init__(self) -> None:
+        if not self.host or not 0 <= self.port <= 65_535:
+            raise NodeError(
+                f"{self.host!r} and {self.port} make no address", fix="write it as HOST:PORT, 0 to 65535"
+            )
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """From ``host:port`` or ``[IPv6 host]:port``. Raises NodeError for anything else."""
+        host, colon, port = text.rpartition(":")
+        bracketed = host.startswith("[") and host.endswith("]")
+        if not colon or not (port.isascii() and port.isdigit()) or (":" in host and not bracketed):
+            raise NodeError(f"{text!a} is no address", fix="write it as HOST:PORT, as 127.0.0.1:7070")
+        return cls(host[1:-1] if bracketed else host, int(port) if len(port) <= 5 else 65_536)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """How much the node takes on for its callers at a time.
+
+    ``max_request_bytes`` caps a whole gRPC request, and is checked before any of it is parsed.
+    ``max_streams`` caps the calls in flight on one connection, ``max_calls`` those on all together.
+    """
+
+    max_request_bytes: int = 4 * MEBIBYTE
+    max_streams: int = 1_024
+    max_calls: int = 8_192
+    max_http_connections: int = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a node runs.
+
+    ``data_dir`` holds the store and nothing else does; ``mark_path`` is the file of the signed
+    high-water mark (None: a sibling of the data directory). ``public_url`` is the address at which
+    readers reach the static resources, without a trailing slash (empty: the HTTP address itself).
+    ``disk_floor`` is the free space, in bytes, below which no block is built. ``stop_grace_s`` is how
+    long answers in flight may take when the node stops.
+    """
+
+    data_dir: Path
+    grpc: Address = Address("127.0.0.1", 7070)
+    http: Address = Address("127.0.0.1", 7080)
+    public_url: str = ""
+    mark_path: Path | None = None
+    disk_floor: int = DEFAULT_FLOOR
+    stop_grace_s: float = 5.0
+    limits: RequestLimits = field(default_factory=RequestLimits)
+
+    def __post_init__(self) -> None:
+        if self.public_url.endswith("/") or (
+            self.public_url and not self.public_url.startswith(("http://", "https://"))
+        ):
+            raise NodeError(
+                f"the public URL {self.public_url!a} is not usable",
+                fix="write it as https://host/path, without a slash at the end",
+            )
+        if self.disk_floor < 0 or not (math.isfinite(self.stop_grace_s) and self.stop_grace_s >= 0):
+            raise NodeError("a disk floor and a time to stop are not negative")

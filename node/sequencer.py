@@ -1,0 +1,453 @@
+"""The sequencer: the one thread that decides the order of everything.
+
+Submissions group by themselves: what arrived while the last block was being committed makes the
+next one. There is no timer and no delay; a lone submission is a block of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from ledger import rules
+from ledger.errors import SubmissionRepeated, SudurError
+from ledger.leaves import LeafType, leaf_type
+from ledger.rules_v1 import MAX_BLOCK_LEAVES, Draft
+from ledger.state import Transition
+from ledger.submissions import Submission, SubmissionLeaf, open_submission, pack
+from node.clock import Clock, seal_time
+from node.commit import Committer
+from node.disk import DEFAULT_FLOOR, FreeBytes, free_bytes
+from node.errors import DiskFull, NodeError, QueueFull, ReadOnly, RetryableError, Stopping
+from node.publish import Published
+from node.store import Store
+
+_LOG: Final = structlog.get_logger("node.sequencer")
+_CHANGE: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a submission, or a registry change (then ``record_count`` is 0), stands.
+
+    Record i is at ``first_record_index`` + i; the seal at ``block_size`` - 1 bears ``time_ms``.
+    ``repeat``: this is the first answer to an earlier, identical submission, given again.
+    """
+
+    submission_index: int
+    first_record_index: int
+    record_count: int
+    block: int
+    block_size: int
+    time_ms: int
+    repeat: bool
+
+
+Outcome = Placement | SudurError
+Done = Callable[[list[Outcome], Published], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SequencerSettings:
+    """``queue_bytes`` and ``queue_items``: what may wait. ``block_leaves``: when a block is full enough.
+
+    ``disk_floor``: bytes that stay free; below it nothing is sealed. ``retry_s``: how often a failed
+    store is tried again while nobody submits.
+    """
+
+    queue_bytes: int = 128 << 20
+    queue_items: int = 65_536
+    block_leaves: int = 32_768
+    disk_floor: int = DEFAULT_FLOOR
+    retry_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 512 <= self.block_leaves <= MAX_BLOCK_LEAVES:
+            raise NodeError(f"block_leaves is from 512 to {MAX_BLOCK_LEAVES}", where="settings")
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """What one caller handed in, and what has become of it so far."""
+
+    items: Sequence[tuple[bytes, bytes]]
+    is_change: bool
+    done: Done
+    outcomes: list[Outcome | None]
+    left: int
+
+    def size_of(self, position: int) -> int:
+        leaf, packed = self.items[position]
+        return len(leaf) + len(packed)
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One submission or change that the draft has taken, at ``index``; ``first`` when it repeats one."""
+
+    call: _Call
+    position: int
+    index: int
+    submission: Submission | None
+    repeat: bool = False
+
+
+@dataclass(slots=True)
+class _Block:
+    """A draft, those who wait for it, and its leaves packed, as they came in."""
+
+    draft: Draft
+    entries: list[_Entry] = field(default_factory=list)
+    packed: list[bytes] = field(default_factory=list)
+
+
+class Sequencer:
+    """Orders, commits and answers. :meth:`submit` and :meth:`change` may be called from any thread."""
+
+    def __init__(
+        self,
+        store: Store,
+        committer: Committer,
+        clock: Clock,
+        settings: SequencerSettings,
+        *,
+        disk_path: Path,
+        free: FreeBytes = free_bytes,
+    ) -> None:
+        self._store = store
+        self._committer = committer
+        self._clock = clock
+        self._settings = settings
+        self._disk_path = disk_path
+        self._free = free
+        self._queue: deque[tuple[_Call, int]] = deque()
+        self._queued_bytes = 0
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._published = committer.published
+        self._fault: RetryableError | None = None
+        self._broken = False
+        self._finished: list[_Call] = []
+        self._publish_hooks: tuple[Callable[[Published], None], ...] = ()
+        self._answer_hooks: tuple[Callable[[], None], ...] = ()
+
+    # --- for everybody ---
+
+    @property
+    def published(self) -> Published:
+        """The newest released snapshot. One attribute read."""
+        return self._published
+
+    @property
+    def fault(self) -> RetryableError | None:
+        """Why nothing can be committed at present; None while all is well."""
+        return self._fault
+
+    @property
+    def queued(self) -> tuple[int, int]:
+        """Submissions waiting, and their bytes."""
+        return len(self._queue), self._queued_bytes
+
+    def submit(self, submissions: Sequence[tuple[bytes, bytes]], done: Done) -> None:
+        """Queue submissions, each (SUBMISSION leaf, packed records); returns at once.
+
+        ``done`` gets one outcome for each, in order, and a snapshot that covers every placement among
+        them. It is called from the sequencer's thread, exactly once, and must not block; what it wakes
+        up is best woken in :meth:`on_answers`, once for all. Raises QueueFull or Stopping, and then
+        nothing was queued and ``done`` is never called.
+        """
+        self._put(submissions, False, done)
+
+    def change(self, leaf: bytes, done: Done) -> None:
+        """Queue one REGISTRY leaf; otherwise as :meth:`submit`."""
+        self._put(((leaf, b""),), True, done)
+
+    def on_publish(self, callback: Callable[[Published], None]) -> None:
+        """Have ``callback`` called in the sequencer's thread after each release, before its answers."""
+        with self._wake:
+            self._publish_hooks = (*self._publish_hooks, callback)
+
+    def on_answers(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called once after every group of ``done`` calls.
+
+        So a ``done`` that only appends to a list, and one callback that wakes an event loop, answer a
+        whole block of callers with a single wake-up.
+        """
+        with self._wake:
+            self._answer_hooks = (*self._answer_hooks, callback)
+
+    def start(self) -> None:
+        """Start the thread. Once."""
+        self._thread = threading.Thread(target=self._run, name="sequencer", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the block in work, answer all that still waits with Stopping, end the thread."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self._answer_queued(Stopping("the node is stopping", fix="try another node, or this one later"))
+        self._flush_answers()
+
+    def _put(self, items: Sequence[tuple[bytes, bytes]], is_change: bool, done: Done) -> None:
+        size = sum([len(leaf) + len(packed) for leaf, packed in items])
+        call = _Call(items, is_change, done, [None] * len(items), len(items))
+        with self._wake:
+            if self._stopping:
+                raise Stopping("the node is stopping", fix="try another node, or this one later")
+            full = (
+                len(self._queue) + len(items) > self._settings.queue_items
+                or self._queued_bytes + size > self._settings.queue_bytes
+            )
+            # Alone in the queue anything goes: no call may be too large for ever.
+            if full and self._queue:
+                raise QueueFull(
+                    f"{len(self._queue)} submissions of {self._queued_bytes} bytes are waiting",
+                    where="queue",
+                    fix="send it again in a moment",
+                )
+            if not items:
+                raise NodeError("no submission was given", where="submit")
+            self._queue.extend((call, position) for position in range(len(items)))
+            self._queued_bytes += size
+            self._wake.notify()
+
+    # --- the thread ---
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._queue and not self._stopping:
+                    # With a fault, look again now and then, though nobody asks.
+                    if not self._wake.wait(None if self._fault is None else self._settings.retry_s):
+                        break
+                if self._stopping:
+                    return
+            try:
+                self._turn()
+            except Exception as error:
+                # A bug, by definition. Nothing is left open: whoever waits is told, and the next turn
+                # begins with a recovery.
+                _LOG.exception("turn_failed")
+                self._broken = True
+                self._fault = ReadOnly(f"the sequencer failed: {error}", where="sequencer")
+                self._answer_queued(self._fault)
+            self._flush_answers()
+
+    def _turn(self) -> None:
+        """One block, or the reason why there is none."""
+        self._fault = self._look()
+        if self._fault is not None:
+            self._answer_queued(self._fault)
+            return
+        if not self._queue:
+            return
+        try:
+            time_ms = seal_time(self._clock, self._committer.snapshot.state.time_ms)
+            draft = rules.begin(self._committer.snapshot.state, self._store, time_ms)
+        except SudurError as error:
+            self._fault = error if isinstance(error, RetryableError) else ReadOnly(str(error))
+            self._answer_queued(self._fault)
+            return
+        block = _Block(draft)
+        try:
+            self._fill(block)
+            transition = block.draft.seal() if block.draft.leaves else None
+        except Exception as error:
+            _LOG.exception("block_failed", entries=len(block.entries))
+            internal = _internal(error)
+            self._answer(block, lambda _: internal)
+            return
+        if transition is None:
+            self._answer(block, self._stored)
+        else:
+            self._commit(block, transition)
+
+    def _look(self) -> RetryableError | None:
+        """Why no block can be committed now; recovers from a failed write first, where it can."""
+        try:
+            room = self._free(self._disk_path)
+            if room < self._settings.disk_floor:
+                return DiskFull(
+                    f"{room >> 20} MiB are free, {self._settings.disk_floor >> 20} MiB must stay so",
+                    where=str(self._disk_path),
+                    fix="reads go on; submissions are taken again by themselves once there is space",
+                    retry_ms=10_000,
+                )
+            if self._broken:
+                self._publish(self._committer.recover())
+                self._broken = False
+                _LOG.info("recovered", block=self._published.head.block, size=self._published.size)
+        except Exception as error:
+            if self._fault is None or str(error) not in str(self._fault):
+                _LOG.exception("not_recovered")
+            return ReadOnly(f"the store failed: {error}", where=str(self._disk_path))
+        return None
+
+    def _fill(self, block: _Block) -> None:
+        """Take from the queue what the block has room for; answer at once what is refused."""
+        taken = 0
+        while self._queue and len(block.draft.leaves) < self._settings.block_leaves:
+            call, position = self._queue[0]
+            try:
+                fitted = self._add(block, call, position)
+            except SudurError as error:
+                self._settle(call, position, error)
+            except Exception as error:
+                _LOG.exception("submission_failed", position=position)
+                self._settle(call, position, _internal(error))
+                self._rebuild(block)
+            else:
+                if not fitted:
+                    break
+            self._queue.popleft()
+            taken += call.size_of(position)
+        with self._wake:
+            self._queued_bytes -= taken
+
+    def _add(self, block: _Block, call: _Call, position: int) -> bool:
+        """Add one item to the draft; False when it has to wait for the next block."""
+        leaf, packed = call.items[position]
+        draft = block.draft
+        if call.is_change:
+            if draft.leaves and not draft.fits(1, len(leaf)):
+                return False
+            block.entries.append(_Entry(call, position, draft.add_change(leaf), None))
+            block.packed.append(pack((leaf,)))
+            return True
+        submission = open_submission(leaf, packed)
+        count = submission.head.count
+        if draft.leaves and not draft.fits(1 + count, len(leaf) + len(packed) - 2 * count):
+            return False
+        try:
+            index, repeat = draft.add_submission(submission), False
+        except SubmissionRepeated as error:
+            index, repeat = error.index, True
+        else:
+            block.packed += (pack((leaf,)), packed)
+        block.entries.append(_Entry(call, position, index, submission, repeat))
+        return True
+
+    def _rebuild(self, block: _Block) -> None:
+        """The same draft anew, without whatever an unexpected error may have left in it."""
+        block.draft = rules.begin(self._committer.snapshot.state, self._store, block.draft.time_ms)
+        for entry in block.entries:
+            if entry.submission is None:
+                block.draft.add_change(entry.call.items[entry.position][0])
+            elif not entry.repeat:
+                block.draft.add_submission(entry.submission)
+
+    def _commit(self, block: _Block, transition: Transition) -> None:
+        try:
+            packed = b"".join((*block.packed, pack(transition.leaves[-1:])))
+            published = self._committer.commit(transition, packed)
+        except Exception as error:
+            _LOG.exception("commit_failed", block=transition.state.block)
+            self._broken = True
+            self._fault = self._look() if not isinstance(error, RetryableError) else error
+            self._answer(block, self._found if self._fault is None else self._fault_of)
+            return
+        self._publish(published)
+        state = transition.state
+        first = transition.first_index
+
+        def placed(entry: _Entry) -> Outcome:
+            if entry.index < first:
+                return self._stored(entry)
+            count = 0 if entry.submission is None else entry.submission.head.count
+            return Placement(
+                entry.index, entry.index + 1, count, state.block, state.size, state.time_ms, entry.repeat
+            )
+
+        self._answer(block, placed)
+
+    # --- what became of it ---
+
+    def _stored(self, entry: _Entry) -> Outcome:
+        """The placement of a submission that the log holds at the entry's index."""
+        return self.placement(entry.index, repeat=entry.repeat)
+
+    def placement(self, index: int, *, repeat: bool) -> Placement:
+        """Where the SUBMISSION or REGISTRY leaf at ``index`` stands. Raises NotFound, LeafFormatError."""
+        info = self._store.block_of(index)
+        leaf = self._store.leaf(index)
+        count = 0 if leaf_type(leaf) is LeafType.REGISTRY else SubmissionLeaf.decode(leaf).count
+        return Placement(index, index + 1, count, info.number, info.size, info.time_ms, repeat)
+
+    def _found(self, entry: _Entry) -> Outcome:
+        """After a recovery: whether the log holds it, whatever the failed write had said."""
+        if entry.submission is not None:
+            head = entry.submission.head
+            genesis = self._committer.snapshot.head.ledger
+            index = self._store.find_submission(head.claimed_ms, head.identity(genesis))
+        else:
+            same = self._committer.snapshot.head.size > entry.index and (
+                self._store.leaf(entry.index) == entry.call.items[entry.position][0]
+            )
+            index = entry.index if same else None
+        if index is not None:
+            return self.placement(index, repeat=entry.repeat)
+        return RetryableError("the block could not be written", where="store", fix="send it again")
+
+    def _fault_of(self, entry: _Entry) -> Outcome:
+        assert self._fault is not None
+        return self._fault
+
+    def _answer(self, block: _Block, outcome: Callable[[_Entry], Outcome]) -> None:
+        for entry in block.entries:
+            try:
+                result = outcome(entry)
+            except SudurError as error:
+                result = error
+            self._settle(entry.call, entry.position, result)
+
+    def _settle(self, call: _Call, position: int, outcome: Outcome) -> None:
+        call.outcomes[position] = outcome
+        call.left -= 1
+        if call.left == 0:
+            self._finished.append(call)
+
+    def _answer_queued(self, error: RetryableError) -> None:
+        with self._wake:
+            waiting = list(self._queue)
+            self._queue.clear()
+            self._queued_bytes = 0
+        for call, position in waiting:
+            self._settle(call, position, error)
+
+    def _publish(self, published: Published) -> None:
+        self._published = published
+        for hook in self._publish_hooks:
+            _guarded(hook, published)
+
+    def _flush_answers(self) -> None:
+        if not self._finished:
+            return
+        finished, self._finished = self._finished, []
+        for call in finished:
+            outcomes = [outcome for outcome in call.outcomes if outcome is not None]
+            _guarded(call.done, outcomes, self._published)
+        for hook in self._answer_hooks:
+            _guarded(hook)
+
+
+def _guarded(callback: Callable[..., None], *arguments: object) -> None:
+    """Another's callback must not end this thread: a closed event loop, for one, raises."""
+    try:
+        callback(*arguments)
+    except Exception:
+        _LOG.exception("callback_failed")
+
+
+def _internal(error: Exception) -> NodeError:
+    return NodeError(f"an internal error: {type(error).__name__}", fix="report it; the node's log has more")

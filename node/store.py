@@ -1,0 +1,523 @@
+"""The store: everything that the ledger remembers, in one RocksDB directory.
+
+Written by one thread, one batch a block; read by any. All reads are as of the newest *committed*
+block; what is served to others must stay below the released size (node/publish.py).
+
+Families (node/codec.py has their keys)
+
+    default      "head" -> the newest head
+    entries      bundle number -> up to 256 packed leaves, the newest partial
+    tiles        level, index -> hashes, and behind a full tile's the 16 nodes at height 4
+    issues       commitment ‖ agency -> index
+    submissions  claimed ms, id -> index; only those that the rules still let in
+    blocks       number -> first index, size, time, root, digest
+    seals        seal index -> block number
+    checkpoints  size -> signed note
+    objects      leaf hash -> registry record, key record or status chunk
+    lists        root -> leaf hashes of a small tree: registry, keys of an agency, status list
+    superseded   hash of a list or chunk -> when something newer took its place (ms)
+    expiries     ms ‖ hash -> nothing: the order in which those go
+    daily        agency, day, kind -> count
+    statuses     subject -> index of its latest STATUS leaf
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ledger.changes import Subject
+from ledger.errors import SudurError
+from ledger.hashing import EMPTY_ROOT, HASH_SIZE, leaf_hash
+from ledger.merkle_list import MerkleList
+from ledger.registry import Registry
+from ledger.registry_records import Agency, AgencyRecord, KeyRecord, LedgerRecord, TypeRecord
+from ledger.rules_v1 import CLAIMED_PAST_MS
+from ledger.seals import Seal
+from ledger.signing_policy import RecordKind
+from ledger.state import State, Transition
+from ledger.status import EMPTY_CHUNK, EMPTY_CHUNK_HASH
+from ledger.submissions import unpack
+from ledger.tiles import FULL_TILE_BYTES, MIDS_BYTES, TILE_WIDTH, TileId
+from ledger.tree import Tree
+from node import codec
+from node.codec import BlockInfo
+from node.database import (
+    BLOCKS,
+    CHECKPOINTS,
+    DAILY,
+    ENTRIES,
+    EXPIRIES,
+    ISSUES,
+    LISTS,
+    META,
+    OBJECTS,
+    SEALS,
+    STATUSES,
+    SUBMISSIONS,
+    SUPERSEDED,
+    TILES,
+    Batch,
+    Database,
+)
+from node.errors import Conflict, NotFound, StoreDamaged
+from node.journal import CandidateBlock, Head
+
+KEEP_SUPERSEDED_MS: Final = 3_600_000
+"""How long a status chunk or a list stays after a newer one replaced it."""
+
+_HEAD_KEY: Final = b"head"
+_PRUNE_STEP_MS: Final = 3_600_000
+_PRUNE_AT_ONCE: Final = 256
+_FIX: Final = "run `sudur node fsck`; restore the data directory from a replica"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The committed ledger as it was loaded and checked."""
+
+    head: Head
+    state: State
+    tree: Tree
+
+
+class Store:
+    """An open store; implements :class:`ledger.state.Reader` and :class:`ledger.tiles.TileReader`.
+
+    :meth:`apply`, :meth:`keep_checkpoint` and :meth:`reopen` are the writer thread's; all else may
+    be called from any thread. Whatever reads may raise StoreDamaged, and ReadOnly while the
+    database is being reopened.
+    """
+
+    def __init__(self, path: Path, *, database: Callable[[Path], Database] = Database) -> None:
+        """Open the RocksDB directory ``path``, made if missing. Raises DataInUse, StoreDamaged."""
+        self.path = path
+        self._factory = database
+        self._db = database(path)
+        try:
+            self._start()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Sync and close."""
+        self._db.close()
+
+    def reopen(self) -> None:
+        """Close the database and open it again: the only way on after a write that failed.
+
+        The block that failed may then be there, or not. Raises as opening does; the store is closed
+        in that case, and this can be called again.
+        """
+        self._db.close()
+        self._db = self._factory(self.path)
+        self._start()
+
+    def _start(self) -> None:
+        row = self._db.get(META, _HEAD_KEY)
+        self._head = None if row is None else Head.decode(row)
+        self._tail = b""
+        if self._head is not None and self._head.size % TILE_WIDTH:
+            self._tail = self.bundle(self._head.size // TILE_WIDTH, self._head.size % TILE_WIDTH)
+        self._state: State | None = None
+        self._pruned_ms = 0
+        self._next_expiry_ms = self._first_expiry()
+
+    # --- what is committed ---
+
+    def head(self) -> Head | None:
+        """The newest committed head; None for a new store."""
+        return self._head
+
+    def load(self) -> Snapshot:
+        """The committed ledger, put together from the newest SEAL, its lists and the tree's edge.
+
+        No scan: a few hundred reads, however long the log. The root recomputed from the edge tiles
+        must be that of the head and of the newest block's row, the seal must be in the tree, and the
+        registry and the status list must have the roots that it names. Raises StoreDamaged, NotFound
+        for a new store.
+        """
+        head = self._head
+        if head is None:
+            raise NotFound("the store holds no ledger yet", where=str(self.path))
+        try:
+            tree = self.tree_at(head.size)
+            _same(tree.root(), head.root, "the root of the stored tiles", "the head's")
+            block = self.block(head.block)
+            _same(
+                (block.size, block.root, block.digest),
+                (head.size, head.root, head.digest),
+                "the row of the newest block",
+                "the head",
+            )
+            leaf = self.leaf(head.size - 1)
+            _same(leaf_hash(leaf), self._newest_leaf_hash(head.size), "the newest leaf", "its hash")
+            seal = Seal.decode(leaf)
+            _same((seal.block, seal.time_ms), (head.block, block.time_ms), "the newest seal", "its block")
+            status = MerkleList.of(self.tree_hashes(seal.status_root))
+            _same(status.root, seal.status_root, "the status list", "its root in the seal")
+            registry = self._registry(head.ledger, seal.registry_root)
+            _same(registry.root, seal.registry_root, "the registry", "its root in the seal")
+            for digest in status.hashes:
+                if digest != EMPTY_CHUNK_HASH:
+                    self.object(digest)
+        except StoreDamaged:
+            raise
+        except SudurError as error:
+            raise StoreDamaged(str(error), where=str(self.path), fix=_FIX) from error
+        state = State(
+            registry=registry,
+            block=seal.block,
+            seal_index=head.size - 1,
+            time_ms=seal.time_ms,
+            documents=seal.documents,
+            status=status,
+        )
+        self._state = state
+        return Snapshot(head, state, tree)
+
+    def tree_at(self, size: int) -> Tree:
+        """The tree of the first ``size`` leaves, from at most 8 tiles; its root proves nothing yet."""
+        return Tree.from_edge(size, lambda tile: self.tile(tile.level, tile.index, tile.width))
+
+    def _newest_leaf_hash(self, size: int) -> bytes:
+        index, width = divmod(size - 1, TILE_WIDTH)
+        return self.tile(0, index, width + 1)[-HASH_SIZE:]
+
+    def _registry(self, genesis: bytes, root: bytes) -> Registry:
+        """The registry from its records, each checked by its hash, and each key list by its root."""
+        hashes = self.tree_hashes(root)
+        if not hashes:
+            raise StoreDamaged("the registry has no records", where="lists", fix=_FIX)
+        ledger = LedgerRecord.decode(self.object(hashes[0]))
+        _same(len(hashes), 1 + ledger.agencies + ledger.types, "the number of registry records", "its counts")
+        agencies = [self._agency(self.object(one)) for one in hashes[1 : 1 + ledger.agencies]]
+        types = [TypeRecord.decode(self.object(one)) for one in hashes[1 + ledger.agencies :]]
+        return Registry.of(genesis, ledger, agencies, types)
+
+    def _agency(self, record_bytes: bytes) -> Agency:
+        record = AgencyRecord.decode(record_bytes)
+        hashes = self.tree_hashes(record.keys_root)
+        tree = MerkleList.of(hashes)
+        _same(tree.root, record.keys_root, f"the key list of agency {record.number}", "its root")
+        return Agency(record, tuple(KeyRecord.decode(self.object(one)) for one in hashes), tree)
+
+    # --- leaves, tiles, blocks ---
+
+    def leaf(self, index: int) -> bytes:
+        """One leaf, by walking its bundle: 10 to 40 µs. Raises NotFound beyond the committed size."""
+        number, position = divmod(index, TILE_WIDTH)
+        self._require_leaf(index)
+        data = self._bundle(number)
+        at = 0
+        for _ in range(position):
+            at += 2 + (data[at] << 8 | data[at + 1])
+        leaf = data[at + 2 : at + 2 + (data[at] << 8 | data[at + 1])] if at + 1 < len(data) else b""
+        if len(leaf) < 2:
+            raise StoreDamaged("its bundle is too short", where=f"leaf {index}", fix=_FIX)
+        return leaf
+
+    def leaves(self, start: int, end: int) -> list[bytes]:
+        """The leaves from ``start`` up to, without, ``end``. Raises NotFound beyond the committed size."""
+        if start >= end:
+            return []
+        self._require_leaf(start)
+        self._require_leaf(end - 1)
+        first, last = start // TILE_WIDTH, (end - 1) // TILE_WIDTH
+        found: list[bytes] = []
+        for number in range(first, last + 1):
+            found += _unpacked(self._bundle(number), number)
+        leaves = found[start - first * TILE_WIDTH :][: end - start]
+        if len(leaves) != end - start:
+            raise StoreDamaged("a bundle is too short", where=f"leaves {start} to {end}", fix=_FIX)
+        return leaves
+
+    def bundle(self, number: int, width: int = TILE_WIDTH) -> bytes:
+        """The first ``width`` packed leaves of a bundle: what C2SP serves. Raises NotFound."""
+        size = self._head.size if self._head is not None else 0
+        data = self._bundle(number)
+        if width == TILE_WIDTH and (number + 1) * TILE_WIDTH <= size:
+            return data
+        # It may have grown since the size was read, so only a full one can go out unmeasured.
+        at = 0
+        for _ in range(width):
+            if at + 2 > len(data):
+                raise NotFound(f"the bundle has no {width} leaves yet", where=f"bundle {number}")
+            at += 2 + (data[at] << 8 | data[at + 1])
+        return data[:at]
+
+    def _bundle(self, number: int) -> bytes:
+        data = self._db.get(ENTRIES, codec.u64(number))
+        if data is None:
+            raise NotFound("no such entry bundle", where=f"bundle {number}")
+        return data
+
+    def _require_leaf(self, index: int) -> None:
+        size = self._head.size if self._head is not None else 0
+        if not 0 <= index < size:
+            raise NotFound(f"the ledger has {size} leaves", where=f"leaf {index}")
+
+    def tile(self, level: int, index: int, width: int = TILE_WIDTH) -> bytes:
+        """The first ``width`` hashes of a tile: partial tiles never go. Raises NotFound."""
+        return self.tile_with_mids(level, index, width)[0]
+
+    def tile_with_mids(self, level: int, index: int, width: int = TILE_WIDTH) -> tuple[bytes, bytes]:
+        """A tile, and the 512 bytes of its mids when it is asked for at full width."""
+        row = self._db.get(TILES, codec.tile_key(level, index))
+        if row is None or len(row) < width * HASH_SIZE:
+            raise NotFound(
+                f"no such tile at width {width}", where=f"tile {TileId(level, index, width).path()}"
+            )
+        mids = row[FULL_TILE_BYTES : FULL_TILE_BYTES + MIDS_BYTES] if width == TILE_WIDTH else b""
+        return row[: width * HASH_SIZE], mids
+
+    def block(self, number: int) -> BlockInfo:
+        """A block by its number. Raises NotFound."""
+        row = self._db.get(BLOCKS, codec.u64(number)) if number >= 0 else None
+        if row is None:
+            raise NotFound("no such block", where=f"block {number}")
+        return BlockInfo.decode(number, row)
+
+    def block_of(self, index: int) -> BlockInfo:
+        """The block that holds a leaf. Raises NotFound beyond the committed size."""
+        self._require_leaf(index)
+        found = self._db.first_from(SEALS, codec.u64(index))
+        if found is None:
+            raise StoreDamaged("no seal stands at or after it", where=f"leaf {index}", fix=_FIX)
+        return self.block(codec.read_u64(found[1]))
+
+    def checkpoint(self, size: int) -> bytes:
+        """The signed checkpoint of exactly that size. Raises NotFound: only block ends have one."""
+        row = self._db.get(CHECKPOINTS, codec.u64(size)) if 0 <= size < 1 << 64 else None
+        if row is None:
+            raise NotFound("no checkpoint of that size was signed", where=f"size {size}")
+        return row
+
+    # --- ledger.state.Reader ---
+
+    def find_issues(self, keys: Sequence[bytes]) -> list[int | None]:
+        """See :class:`ledger.state.Reader`. Under 1 µs a key that is absent."""
+        rows = self._db.get_many(ISSUES, keys)
+        if not any(rows):
+            return [None] * len(keys)
+        return [None if row is None else codec.read_u64(row) for row in rows]
+
+    def find_submission(self, claimed_ms: int, identity: bytes) -> int | None:
+        """See :class:`ledger.state.Reader`."""
+        row = self._db.get(SUBMISSIONS, codec.submission_key(claimed_ms, identity))
+        return None if row is None else codec.read_u64(row)
+
+    def daily_count(self, agency: int, kind: RecordKind, day: int) -> int:
+        """See :class:`ledger.state.Reader`."""
+        row = self._db.get(DAILY, codec.daily_key(agency, kind, day))
+        return 0 if row is None else int.from_bytes(row, "big")
+
+    def latest_status(self, subject: int) -> int | None:
+        """See :class:`ledger.state.Reader`."""
+        row = self._db.get(STATUSES, codec.u64(subject))
+        return None if row is None else codec.read_u64(row)
+
+    def status_chunk(self, number: int) -> bytes:
+        """See :class:`ledger.state.Reader`: the chunk of the newest committed block. Raises NotFound."""
+        hashes = () if self._state is None else self._state.status.hashes
+        if not 0 <= number < len(hashes):
+            raise NotFound("no such status chunk", where=f"chunk {number}")
+        return self.object(hashes[number])
+
+    # --- by hash ---
+
+    def object(self, digest: bytes) -> bytes:
+        """A registry record, a key record or a status chunk (raw), whose leaf hash is ``digest``.
+
+        Registry and key records stay for good; a superseded chunk, for an hour. Raises NotFound, and
+        StoreDamaged when the bytes do not have that hash.
+        """
+        if digest == EMPTY_CHUNK_HASH:
+            return EMPTY_CHUNK
+        row = self._db.get(OBJECTS, digest)
+        if row is None:
+            raise NotFound("nothing is stored under this hash", where=digest.hex())
+        if leaf_hash(row) != digest:
+            raise StoreDamaged("what is stored here has another hash", where=digest.hex(), fix=_FIX)
+        return row
+
+    def tree_hashes(self, root: bytes) -> tuple[bytes, ...]:
+        """The leaf hashes of a small tree by its root: the registry, an agency's keys, the status list.
+
+        That of the newest block, and of any block sealed in the last hour. Raises NotFound.
+        """
+        if root == EMPTY_ROOT:
+            return ()
+        row = self._db.get(LISTS, root)
+        if row is None:
+            raise NotFound("no list is stored under this root", where=root.hex())
+        return codec.split_hashes(row)
+
+    # --- writing ---
+
+    def apply(self, block: CandidateBlock) -> None:
+        """Write a block and all that follows from it, durably: one batch, one fsync.
+
+        Applying the block that is the head already does nothing. Raises Conflict for a block that
+        does not extend the store; any other error leaves the outcome unknown until :meth:`reopen`.
+        """
+        size = 0 if self._head is None else self._head.size
+        if self._head == block.head:
+            return
+        if block.transition.first_index != size:
+            raise Conflict(
+                f"a block from leaf {block.transition.first_index} on cannot follow {size} leaves",
+                where="store",
+            )
+        batch = self._db.batch()
+        tail = self._put_entries(batch, block, size)
+        self._put_indexes(batch, block)
+        self._prune(batch, block.transition)
+        self._put_registry(batch, block.transition)
+        batch.put(META, _HEAD_KEY, block.head.encode())
+        self._db.write(batch)
+        self._db.sync()
+        self._head, self._state, self._tail = block.head, block.transition.state, tail
+
+    def keep_checkpoint(self, size: int, note: bytes) -> None:
+        """Store a signed checkpoint. Synced with the next block; a lost one is signed again."""
+        batch = self._db.batch()
+        batch.put(CHECKPOINTS, codec.u64(size), note)
+        self._db.write(batch)
+
+    def _put_entries(self, batch: Batch, block: CandidateBlock, size: int) -> bytes:
+        """Bundles and tiles; returns the packed leaves of the bundle that is still partial."""
+        leaves = block.transition.leaves
+        data = self._tail + block.packed
+        number, held = divmod(size, TILE_WIDTH)
+        at, start, end = 0, 0, TILE_WIDTH - held
+        width = len(self._tail)
+        while end <= len(leaves):
+            width += sum(map(len, leaves[start:end])) + 2 * (end - start)
+            batch.put(ENTRIES, codec.u64(number), data[at : at + width])
+            at, start, end = at + width, end, end + TILE_WIDTH
+            number, width = number + 1, 0
+        tail = data[at:]
+        if tail:
+            batch.put(ENTRIES, codec.u64(number), tail)
+        for tile in block.tiles:
+            batch.put(TILES, codec.tile_key(tile.id.level, tile.id.index), tile.data + tile.mids)
+        return tail
+
+    def _put_indexes(self, batch: Batch, block: CandidateBlock) -> None:
+        transition, head = block.transition, block.head
+        # In order of the keys: RocksDB then inserts them twice as fast.
+        keys = sorted(transition.issues)
+        batch.put_all(ISSUES, keys, codec.u64s(list(map(transition.issues.__getitem__, keys))))
+        for (claimed_ms, identity), index in transition.submissions.items():
+            batch.put(SUBMISSIONS, codec.submission_key(claimed_ms, identity), codec.u64(index))
+        for (agency, kind, day), count in transition.daily.items():
+            batch.put(DAILY, codec.daily_key(agency, kind, day), codec.u32(count))
+        for subject, index in transition.statuses.items():
+            batch.put(STATUSES, codec.u64(subject), codec.u64(index))
+        info = BlockInfo(
+            head.block, transition.first_index, head.size, transition.state.time_ms, head.root, head.digest
+        )
+        batch.put(BLOCKS, codec.u64(head.block), info.encode())
+        batch.put(SEALS, codec.u64(info.seal_index), codec.u64(head.block))
+
+    def _put_registry(self, batch: Batch, transition: Transition) -> None:
+        """New records, chunks and lists, and a note of when the old lists and chunks may go."""
+        before, state = transition.before, transition.state
+        old: set[bytes] = set()
+        for number, chunk in transition.status_chunks.items():
+            batch.put(OBJECTS, state.status.hashes[number], chunk)
+            if before is not None and number < len(before.status):
+                old.add(before.status.hashes[number])
+        if before is None or before.status.root != state.status.root:
+            batch.put(LISTS, state.status.root, b"".join(state.status.hashes))
+            old |= set() if before is None else {before.status.root}
+        for subject in transition.subjects:
+            old |= self._put_record(batch, None if before is None else before.registry, state, subject)
+        if before is None or before.registry.root != state.registry.root:
+            batch.put(LISTS, state.registry.root, b"".join(state.registry.tree.hashes))
+            old |= set() if before is None else {before.registry.root}
+        if not old:
+            return
+        for digest in old - _in_use(state) - {EMPTY_CHUNK_HASH, EMPTY_ROOT}:
+            batch.put(SUPERSEDED, digest, codec.u64(state.time_ms))
+            batch.put(EXPIRIES, codec.superseded_key(state.time_ms, digest), b"")
+            if self._next_expiry_ms is None:
+                self._next_expiry_ms = state.time_ms + KEEP_SUPERSEDED_MS
+
+    def _put_record(
+        self, batch: Batch, before: Registry | None, state: State, subject: Subject
+    ) -> set[bytes]:
+        """One subject's record, an agency with its new keys; returns the key list that it replaces."""
+        record = state.registry.record(subject)
+        batch.put(OBJECTS, leaf_hash(record), record)
+        if subject.kind != "agency":
+            return set()
+        agency = state.registry.agency(subject.number)
+        earlier = None if before is None else before.agencies.get(subject.number)
+        known = set() if earlier is None else set(earlier.key_tree.hashes)
+        for key, digest in zip(agency.keys, agency.key_tree.hashes, strict=True):
+            if digest not in known:
+                batch.put(OBJECTS, digest, key.encode())
+        if agency.key_tree.hashes:
+            batch.put(LISTS, agency.record.keys_root, b"".join(agency.key_tree.hashes))
+        return set() if earlier is None else {earlier.record.keys_root}
+
+    # --- what may go ---
+
+    def _prune(self, batch: Batch, transition: Transition) -> None:
+        now = transition.state.time_ms
+        # A submission this old is refused for its time, before anybody looks for it here.
+        oldest = now - CLAIMED_PAST_MS
+        if oldest - self._pruned_ms >= _PRUNE_STEP_MS:
+            batch.delete_range(SUBMISSIONS, codec.u64(0), codec.u64(oldest))
+            self._pruned_ms = oldest
+        if self._next_expiry_ms is None or now < self._next_expiry_ms:
+            return
+        # What this very block supersedes counts as used: its hour begins now.
+        used = _in_use(transition.state)
+        if transition.before is not None:
+            used |= _in_use(transition.before)
+        done = 0
+        for key, _ in self._db.rows(EXPIRIES):
+            time_ms, digest = codec.split_superseded(key)
+            if time_ms + KEEP_SUPERSEDED_MS > now or done == _PRUNE_AT_ONCE:
+                self._next_expiry_ms = max(now, time_ms + KEEP_SUPERSEDED_MS)
+                return
+            batch.delete(EXPIRIES, key)
+            done += 1
+            # It may have come back into use since, or been superseded once more, later.
+            latest = self._db.get(SUPERSEDED, digest)
+            if latest is None or codec.read_u64(latest) != time_ms:
+                continue
+            batch.delete(SUPERSEDED, digest)
+            if digest not in used:
+                batch.delete(OBJECTS, digest)
+                batch.delete(LISTS, digest)
+        self._next_expiry_ms = None
+
+    def _first_expiry(self) -> int | None:
+        first = self._db.first_from(EXPIRIES, b"")
+        return None if first is None else codec.split_superseded(first[0])[0] + KEEP_SUPERSEDED_MS
+
+
+def _in_use(state: State) -> set[bytes]:
+    """Every list and chunk that the newest seal leads to."""
+    used = {state.registry.root, state.status.root, *state.status.hashes}
+    used.update(agency.record.keys_root for agency in state.registry.agencies.values())
+    return used
+
+
+def _unpacked(data: bytes, number: int) -> list[bytes]:
+    try:
+        return unpack(data, most=TILE_WIDTH)
+    except SudurError as error:
+        raise StoreDamaged(str(error), where=f"bundle {number}", fix=_FIX) from error
+
+
+def _same(found: object, wanted: object, what: str, other: str) -> None:
+    if found != wanted:
+        raise StoreDamaged(f"{what} is not the same as {other}", where="store", fix=_FIX)
