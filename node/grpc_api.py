@@ -1,0 +1,459 @@
+"""The gRPC service of proto/sudur/v1/ledger.proto, with health and reflection beside it.
+
+Handlers run on the event loop and hand the work on: writes to the sequencer's thread, reads to
+:mod:`node.reads`. What goes wrong leaves through one door, :func:`node.grpc_errors.refuse`.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import wraps
+from importlib.metadata import version
+from typing import Any, Final, TypeVar
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from ledger.errors import FormatError, SudurError
+from ledger.leaves import MAX_LEAF_SIZE
+from ledger.records import MAX_RECORDS
+from ledger.rules_v1 import CLAIMED_FUTURE_MS, CLAIMED_PAST_MS
+from ledger.submissions import SubmissionLeaf
+from node.config import MAX_BULK, MEBIBYTE, Address, RequestLimits, Settings
+from node.errors import NodeError, Stopping
+from node.grpc_errors import Refusal, fault, refuse
+from node.metrics import Metrics
+from node.reads import BlockHead, Reads
+from node.releases import Releases
+from node.sequencer import Placement
+from node.writes import Writes
+from sudur.v1 import ledger_pb2, ledger_pb2_grpc
+
+SOFTWARE_VERSION: Final = version("sudur")
+SERVICE: Final = ledger_pb2.DESCRIPTOR.services_by_name["LedgerService"].full_name
+_MAX_METADATA_BYTES: Final = 16_384
+_MAX_ANSWER_BYTES: Final = 4 * MEBIBYTE  # 1,024 proofs of the deepest tree take 2.3 MB
+_log = structlog.get_logger("node.grpc")
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+Context = grpc.aio.ServicerContext[Any, Any]
+FieldOf = Callable[[Any, FormatError], str]
+
+
+def now_ms() -> int:
+    """The system's time in ms since 1970 UTC: what is told to clients, never what is sealed."""
+    return time.time_ns() // 1_000_000
+
+
+# --- one door for everything that goes wrong ---------------------------------------------------
+
+
+_OWN_FIELDS: Final = frozenset(("genesis", "request"))
+
+
+def _said_where(request: Any, error: FormatError) -> str:
+    return error.where
+
+
+def _in_change(request: Any, error: FormatError) -> str:
+    return error.where if error.where in _OWN_FIELDS else "leaf"
+
+
+def _in_submission(request: ledger_pb2.SubmitRequest, error: FormatError) -> str:
+    if error.where in _OWN_FIELDS:
+        return error.where
+    return "submission." + _part_of_submission(request.submission)
+
+
+def _part_of_submission(submission: ledger_pb2.Submission) -> str:
+    """Which of the two fields could not be read: the leaf, or else the records."""
+    try:
+        SubmissionLeaf.decode(submission.leaf)
+    except FormatError:
+        return "leaf"
+    return "records"
+
+
+def _refusal(method: str, request: Any, error: Exception, field_of: FieldOf) -> Refusal:
+    if isinstance(error, SudurError):
+        field = field_of(request, error) if isinstance(error, FormatError) else ""
+        refusal = refuse(error, now_ms=now_ms(), field=field)
+        if refusal is not None:
+            return refusal
+    request_id = uuid.uuid4().hex
+    _log.error("call failed", method=method, request_id=request_id, exc_info=error)
+    return fault(request_id)
+
+
+def _reader(kind: type[Message]) -> Callable[[bytes], Message | DecodeError]:
+    """Reads requests. What is none goes on as the error itself: raised here, gRPC would answer UNKNOWN."""
+
+    def read(data: bytes) -> Message | DecodeError:
+        try:
+            return kind.FromString(data)
+        except DecodeError as error:
+            return error
+
+    return read
+
+
+def _check_read(request: Message | DecodeError) -> None:
+    if isinstance(request, DecodeError):
+        raise FormatError(
+            "these bytes are not the request that this method takes",
+            where="request",
+            fix="send it as the .proto has it",
+        )
+
+
+def _unary(
+    field_of: FieldOf = _said_where,
+) -> Callable[
+    [Callable[[LedgerServicer, Request, Context], Awaitable[Response]]],
+    Callable[[LedgerServicer, Request, Context], Awaitable[Response]],
+]:
+    """Count a method's calls and turn what it raises into a status."""
+
+    def decorate(
+        handler: Callable[[LedgerServicer, Request, Context], Awaitable[Response]],
+    ) -> Callable[[LedgerServicer, Request, Context], Awaitable[Response]]:
+        method = handler.__name__
+
+        @wraps(handler)
+        async def call(self: LedgerServicer, request: Request, context: Context) -> Response:
+            started = time.perf_counter()
+            code = "CANCELLED"  # by its caller, or by its deadline
+            try:
+                _check_read(request)
+                response = await handler(self, request, context)
+                code = "OK"
+                return response
+            except Exception as error:
+                refusal = _refusal(method, request, error, field_of)
+                code = refusal.code.name
+            finally:
+                self.metrics.grpc_calls.labels(method, code).inc()
+                self.metrics.grpc_seconds.labels(method).observe(time.perf_counter() - started)
+            return await context.abort(refusal.code, refusal.status.message, refusal.trailing_metadata())
+
+        return call
+
+    return decorate
+
+
+def _stream(
+    handler: Callable[[LedgerServicer, Request, Context], AsyncIterator[Response]],
+) -> Callable[[LedgerServicer, Request, Context], AsyncIterator[Response]]:
+    """The same for a method that answers with a stream."""
+    method = handler.__name__
+
+    @wraps(handler)
+    async def call(self: LedgerServicer, request: Request, context: Context) -> AsyncIterator[Response]:
+        code = "CANCELLED"
+        try:
+            _check_read(request)
+            async for response in handler(self, request, context):
+                yield response
+            code = "OK"
+            return
+        except Exception as error:
+            refusal = _refusal(method, request, error, _said_where)
+            code = refusal.code.name
+        finally:
+            self.metrics.grpc_calls.labels(method, code).inc()
+        await context.abort(refusal.code, refusal.status.message, refusal.trailing_metadata())
+
+    return call
+
+
+# --- the service -------------------------------------------------------------------------------
+
+
+class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
+    """sudur.v1.LedgerService; what each method promises stands in the .proto."""
+
+    def __init__(
+        self,
+        reads: Reads,
+        writes: Writes,
+        releases: Releases,
+        metrics: Metrics,
+        limits: RequestLimits,
+        resources_url: str,
+    ) -> None:
+        self.metrics = metrics
+        self._reads = reads
+        self._writes = writes
+        self._releases = releases
+        self._limits = limits
+        self._resources_url = resources_url
+
+    def _check_running(self) -> None:
+        if self._writes.stopping.is_set():
+            raise Stopping("this node is shutting down", fix="connect again, or to another node")
+
+    @_unary()
+    async def GetLedger(  # noqa: N802
+        self, request: ledger_pb2.GetLedgerRequest, context: Context
+    ) -> ledger_pb2.GetLedgerResponse:
+        self._check_running()
+        published = self._reads.published
+        state, record = published.state, published.state.registry.ledger
+        may_sign = [
+            key.vkey for key in record.log_keys if key.last_size is None or key.last_size >= state.size
+        ]
+        return ledger_pb2.GetLedgerResponse(
+            genesis=state.genesis,
+            origin=record.origin,
+            log_keys=may_sign,
+            resources_url=self._resources_url,
+            rules_version=state.rules,
+            software_version=SOFTWARE_VERSION,
+            training=record.training,
+            checkpoint=published.checkpoint,
+            block=state.block,
+            server_time_ms=now_ms(),
+            limits=ledger_pb2.Limits(
+                max_bulk_submissions=MAX_BULK,
+                max_submission_records=MAX_RECORDS,
+                max_leaf_bytes=MAX_LEAF_SIZE,
+                max_request_bytes=self._limits.max_request_bytes,
+                claimed_past_ms=CLAIMED_PAST_MS,
+                claimed_future_ms=CLAIMED_FUTURE_MS,
+            ),
+        )
+
+    @_unary(_in_submission)
+    async def Submit(  # noqa: N802
+        self, request: ledger_pb2.SubmitRequest, context: Context
+    ) -> ledger_pb2.SubmitResponse:
+        self._writes.check_ledger(request.genesis)
+        submission = request.submission
+        placement, published = await self._writes.submit(submission.leaf, submission.records)
+        return ledger_pb2.SubmitResponse(placement=_placement(placement), checkpoint=published.checkpoint)
+
+    @_unary()
+    async def SubmitBulk(  # noqa: N802
+        self, request: ledger_pb2.SubmitBulkRequest, context: Context
+    ) -> ledger_pb2.SubmitBulkResponse:
+        self._writes.check_ledger(request.genesis)
+        pairs = [(one.leaf, one.records) for one in request.submissions]
+        answer = await self._writes.submit_bulk(pairs)
+        results = []
+        for position, outcome in enumerate(answer.outcomes):
+            if isinstance(outcome, Placement):
+                results.append(ledger_pb2.SubmitBulkResult(placement=_placement(outcome)))
+                continue
+            refusal = _refusal("SubmitBulk", (request, position), outcome, _in_bulk)
+            results.append(ledger_pb2.SubmitBulkResult(error=refusal.status))
+        return ledger_pb2.SubmitBulkResponse(results=results, checkpoint=answer.published.checkpoint)
+
+    @_unary(_in_change)
+    async def ChangeRegistry(  # noqa: N802
+        self, request: ledger_pb2.ChangeRegistryRequest, context: Context
+    ) -> ledger_pb2.ChangeRegistryResponse:
+        self._writes.check_ledger(request.genesis)
+        placement, published = await self._writes.change(request.leaf)
+        return ledger_pb2.ChangeRegistryResponse(
+            index=placement.submission_index,
+            block=placement.block,
+            block_size=placement.block_size,
+            time_ms=placement.time_ms,
+            checkpoint=published.checkpoint,
+        )
+
+    @_unary()
+    async def GetCheckpoint(  # noqa: N802
+        self, request: ledger_pb2.GetCheckpointRequest, context: Context
+    ) -> ledger_pb2.GetCheckpointResponse:
+        return ledger_pb2.GetCheckpointResponse(checkpoint=self._reads.checkpoint(request.size))
+
+    @_unary()
+    async def GetInclusionProof(  # noqa: N802
+        self, request: ledger_pb2.GetInclusionProofRequest, context: Context
+    ) -> ledger_pb2.GetInclusionProofResponse:
+        found = self._reads.inclusions([request.index], request.tree_size)
+        (proof,) = found.proofs
+        self.metrics.proofs.labels("inclusion").inc()
+        return ledger_pb2.GetInclusionProofResponse(
+            proof=ledger_pb2.InclusionProof(index=proof.index, leaf_hash=proof.leaf_hash, path=proof.path),
+            tree_size=found.size,
+            checkpoint=found.checkpoint,
+        )
+
+    @_unary()
+    async def GetInclusionProofs(  # noqa: N802
+        self, request: ledger_pb2.GetInclusionProofsRequest, context: Context
+    ) -> ledger_pb2.GetInclusionProofsResponse:
+        found = self._reads.inclusions(request.indexes, request.tree_size)
+        self.metrics.proofs.labels("inclusion").inc(len(found.proofs))
+        return ledger_pb2.GetInclusionProofsResponse(
+            proofs=[
+                ledger_pb2.InclusionProof(index=one.index, leaf_hash=one.leaf_hash, path=one.path)
+                for one in found.proofs
+            ],
+            tree_size=found.size,
+            checkpoint=found.checkpoint,
+        )
+
+    @_unary()
+    async def GetConsistencyProof(  # noqa: N802
+        self, request: ledger_pb2.GetConsistencyProofRequest, context: Context
+    ) -> ledger_pb2.GetConsistencyProofResponse:
+        proof = self._reads.consistency(request.old_size, request.new_size)
+        self.metrics.proofs.labels("consistency").inc()
+        return ledger_pb2.GetConsistencyProofResponse(
+            old_size=proof.old, new_size=proof.new, path=proof.path, checkpoint=proof.checkpoint
+        )
+
+    @_stream
+    async def StreamEntries(  # noqa: N802
+        self, request: ledger_pb2.StreamEntriesRequest, context: Context
+    ) -> AsyncIterator[ledger_pb2.StreamEntriesResponse]:
+        # Each batch is read when the one before it was taken: a slow reader holds one, and no more.
+        for first, leaves in self._reads.batches(self._reads.leaf_range(request.start, request.end)):
+            self._check_running()
+            yield ledger_pb2.StreamEntriesResponse(first_index=first, leaves=leaves)
+
+    @_unary()
+    async def LookupCommitment(  # noqa: N802
+        self, request: ledger_pb2.LookupCommitmentRequest, context: Context
+    ) -> ledger_pb2.LookupCommitmentResponse:
+        indexes, size = self._reads.lookup(request.agency, request.commitment)
+        return ledger_pb2.LookupCommitmentResponse(indexes=indexes, tree_size=size)
+
+    @_stream
+    async def WatchBlocks(  # noqa: N802
+        self, request: ledger_pb2.WatchBlocksRequest, context: Context
+    ) -> AsyncIterator[ledger_pb2.WatchBlocksResponse]:
+        number = request.from_block
+        while True:
+            await self._releases.block(number)
+            self._check_running()
+            yield ledger_pb2.WatchBlocksResponse(block=_block(await self._reads.block_head(number)))
+            number += 1
+
+    @_unary()
+    async def GetRegistryRecord(  # noqa: N802
+        self, request: ledger_pb2.GetRegistryRecordRequest, context: Context
+    ) -> ledger_pb2.GetRegistryRecordResponse:
+        found = self._reads.record(request.subject)
+        return ledger_pb2.GetRegistryRecordResponse(
+            record=found.record, last_change_index=found.last_change, tree_size=found.size
+        )
+
+
+def _in_bulk(request: tuple[ledger_pb2.SubmitBulkRequest, int], error: FormatError) -> str:
+    bulk, position = request
+    return f"submissions[{position}].{_part_of_submission(bulk.submissions[position])}"
+
+
+def _placement(place: Placement) -> ledger_pb2.Placement:
+    return ledger_pb2.Placement(
+        submission_index=place.submission_index,
+        first_record_index=place.first_record_index,
+        record_count=place.record_count,
+        block=place.block,
+        block_size=place.block_size,
+        time_ms=place.time_ms,
+        repeat=place.repeat,
+    )
+
+
+def _block(head: BlockHead) -> ledger_pb2.Block:
+    counts = [
+        ledger_pb2.LeafCount(kind=ledger_pb2.LeafKind.ValueType(kind), count=count)
+        for kind, count in head.kinds
+    ]
+    info = head.info
+    return ledger_pb2.Block(
+        number=info.number,
+        size=info.size,
+        time_ms=info.time_ms,
+        root=info.root,
+        checkpoint=head.checkpoint,
+        leaf_counts=counts,
+    )
+
+
+# --- the server --------------------------------------------------------------------------------
+
+
+def _handlers(servicer: LedgerServicer) -> grpc.GenericRpcHandler:
+    """The service's methods, each reading its requests with :func:`_reader`."""
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+    for method in ledger_pb2.DESCRIPTOR.services_by_name["LedgerService"].methods:
+        make = (
+            grpc.unary_stream_rpc_method_handler
+            if method.server_streaming
+            else grpc.unary_unary_rpc_method_handler
+        )
+        handlers[method.name] = make(
+            getattr(servicer, method.name),
+            request_deserializer=_reader(GetMessageClass(method.input_type)),
+            response_serializer=GetMessageClass(method.output_type).SerializeToString,
+        )
+    return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+
+class GrpcServer:
+    """The gRPC server of one node: the service, health, reflection, on one address."""
+
+    def __init__(self, servicer: LedgerServicer, settings: Settings) -> None:
+        limits = settings.limits
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", limits.max_request_bytes),
+                ("grpc.max_send_message_length", _MAX_ANSWER_BYTES),
+                ("grpc.max_concurrent_streams", limits.max_streams),
+                ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+                # Without this two nodes could listen at one port and share its callers.
+                ("grpc.so_reuseport", 0),
+                ("grpc.keepalive_time_ms", 60_000),
+                ("grpc.keepalive_timeout_ms", 20_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+                ("grpc.max_connection_idle_ms", 600_000),
+            ],
+            maximum_concurrent_rpcs=limits.max_calls,
+        )
+        self._health = health.aio.HealthServicer()
+        self._server.add_generic_rpc_handlers((_handlers(servicer),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        self._address = settings.grpc
+
+    async def start(self) -> Address:
+        """Listen and serve; returns the address with the port that it came to. Raises NodeError."""
+        try:
+            port = self._server.add_insecure_port(str(self._address))
+        except RuntimeError:
+            port = 0
+        if port == 0:
+            raise NodeError(
+                "cannot listen there: the port is in use, or the host is not this machine's",
+                where=f"gRPC address {self._address}",
+                fix="stop what listens there, or choose another address",
+            )
+        await self._server.start()
+        return Address(self._address.host, port)
+
+    async def set_serving(self, serving: bool) -> None:
+        """What the health service says of the ledger service and of the whole."""
+        statuses = health_pb2.HealthCheckResponse
+        for name in ("", SERVICE):
+            await self._health.set(name, statuses.SERVING if serving else statuses.NOT_SERVING)
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new calls, let those in work end for up to ``grace_s``, then cut them off."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)

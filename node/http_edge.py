@@ -1,0 +1,143 @@
+"""The outermost layer of the HTTP side: what holds for every request, whatever answers it.
+
+It admits only paths in their one plain spelling, answers HEAD as GET without the body, sets the
+headers that all answers share, counts, and turns an unexpected exception into a problem that says
+nothing of its cause.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ledger.errors import FormatError, SudurError, TooLarge
+from node.errors import RetryableError
+from node.grpc_errors import REASONS, reason_of
+from node.metrics import Metrics
+from node.resources import NEVER
+
+MAX_PATH: Final = 256
+PROBLEM: Final = "application/problem+json"
+OPERATIONS: Final = frozenset((b"/metrics", b"/healthz", b"/readyz"))
+"""What is for the operator: readable by no other site's pages, and scrapers may add queries."""
+
+_PLAIN: Final = re.compile(rb"/[A-Za-z0-9/._-]*")
+_STATUS: Final = {
+    "INVALID_ARGUMENT": 400,
+    "OUT_OF_RANGE": 404,
+    "NOT_FOUND": 404,
+    "UNAVAILABLE": 503,
+    "RESOURCE_EXHAUSTED": 503,
+}
+_log = structlog.get_logger("node.http")
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    facts: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """An error as application/problem+json (RFC 9457), never to be cached."""
+    body = {
+        "type": f"urn:sudur:error:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        **(facts or {}),
+    }
+    data = json.dumps(body, ensure_ascii=False).encode(errors="replace")
+    return Response(data, status, {"cache-control": NEVER, **(headers or {})}, PROBLEM)
+
+
+def problem_of(error: SudurError) -> Response | None:
+    """The problem for an error of ours; None when it is a fault of the node."""
+    reason = reason_of(error)
+    status = None if reason is None else _STATUS.get(REASONS[reason].name)
+    if reason is None or status is None:
+        return None
+    facts = {"where": error.where, "fix": error.fix, **error.details()}
+    retry = {"retry-after": str(-(-error.retry_ms // 1_000))} if isinstance(error, RetryableError) else None
+    return problem(status, reason, str(error), {k: v for k, v in facts.items() if v}, retry)
+
+
+def fault(error: Exception, path: str) -> Response:
+    """The answer to a request that failed for no reason of its sender's; the log tells the cause."""
+    request_id = uuid.uuid4().hex
+    _log.error("request failed", path=path, request_id=request_id, exc_info=error)
+    detail = f"the node failed; its log tells why under request {request_id}"
+    return problem(500, "INTERNAL", detail, {"request_id": request_id})
+
+
+class Edge:
+    """ASGI middleware around the whole application."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"the node speaks HTTP only, not {scope['type']}")
+        started = time.perf_counter()
+        answer = _Answer(send, scope)
+        # The inner scope says GET for HEAD; the server's own still says HEAD.
+        inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+        try:
+            refused = _refused(scope)
+            await (refused or self._app)(inner, receive, answer.send)
+        except Exception as error:
+            if answer.status:
+                raise  # too late for another answer: the server closes the connection
+            await fault(error, scope["path"])(inner, receive, answer.send)
+        finally:
+            route = getattr(inner.get("route"), "path", "none")
+            self._metrics.http_calls.labels(route, str(answer.status)).inc()
+            self._metrics.http_seconds.labels(route).observe(time.perf_counter() - started)
+
+
+class _Answer:
+    """Passes one response on, with the shared headers, and without a body for HEAD."""
+
+    def __init__(self, send: Send, scope: Scope) -> None:
+        self._send = send
+        self._bare = scope["method"] == "HEAD"
+        self._headers = [(b"x-content-type-options", b"nosniff")]
+        if scope["raw_path"] not in OPERATIONS:
+            self._headers.append((b"access-control-allow-origin", b"*"))
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message = {**message, "headers": [*message["headers"], *self._headers]}
+        elif self._bare:
+            message = {**message, "body": b""}
+        await self._send(message)
+
+
+def _refused(scope: Mapping[str, Any]) -> Response | None:
+    """Percent-encoding, other bytes, queries: each would be a second name for one resource."""
+    path: bytes = scope["raw_path"]
+    if len(path) > MAX_PATH:
+        return problem_of(TooLarge(f"a path of {len(path)} characters", fix=f"none here is over {MAX_PATH}"))
+    if not _PLAIN.fullmatch(path):
+        what = "a path here has letters, digits and / . _ - only, and none of them encoded"
+        return problem_of(FormatError(what, where="path", fix="write it as the documentation does"))
+    if scope["query_string"] and path not in OPERATIONS:
+        return problem_of(
+            FormatError("no resource here takes a query", where="query", fix="leave out ? and what follows")
+        )
+    return None

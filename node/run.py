@@ -1,0 +1,260 @@
+"""Running a node: the core, its gRPC and HTTP servers, on one event loop, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import structlog
+import uvicorn
+
+from ledger.errors import WrongLedger
+from ledger.hashing import leaf_hash
+from ledger.signatures import Signer
+from node.config import Address, Settings
+from node.disk import free_bytes
+from node.errors import DiskFull, NodeError, NotFound, ReadOnly
+from node.grpc_api import SERVICE, SOFTWARE_VERSION, GrpcServer, LedgerServicer
+from node.http_api import make_app
+from node.http_edge import Edge
+from node.metrics import Gauges, Metrics
+from node.node import LedgerNode, NodeSettings
+from node.reads import Reads
+from node.releases import Releases
+from node.resources import Resources
+from node.sequencer import SequencerSettings
+from node.writes import Writes
+
+_HEALTH_S: Final = 0.5
+_LINGER_S: Final = 0.1
+_log = structlog.get_logger("node.run")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningNode:
+    """A node that serves: its core, and the addresses that it listens at, ports filled in."""
+
+    ledger: LedgerNode
+    grpc: Address
+    http: Address
+    resources_url: str
+
+
+async def run(
+    settings: Settings,
+    signers: Sequence[Signer],
+    genesis_leaf: bytes | None = None,
+    *,
+    ready: Callable[[RunningNode], None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then stop in good order; a second signal does not hurry it.
+
+    ``genesis_leaf`` is leaf 0, for a data directory that has no ledger yet. ``ready`` is called once
+    everything listens. Raises NodeError, and what :meth:`LedgerNode.open` raises, before that.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for one in signals:
+        loop.add_signal_handler(one, stop.set)
+    try:
+        async with start_node(settings, signers, genesis_leaf) as running:
+            if ready is not None:
+                ready(running)
+            await stop.wait()
+    finally:
+        for one in signals:
+            loop.remove_signal_handler(one)
+
+
+@contextlib.asynccontextmanager
+async def start_node(
+    settings: Settings, signers: Sequence[Signer], genesis_leaf: bytes | None = None
+) -> AsyncIterator[RunningNode]:
+    """A node that serves while the context lasts. Errors as :func:`run`.
+
+    At the end no new submission is taken, the block in work is finished and answered, streams are
+    ended, then the servers and the store are closed.
+    """
+    metrics = Metrics(SOFTWARE_VERSION)
+    ledger = _open(settings, signers, genesis_leaf)
+    try:
+        listener = _listen(settings.http)
+        http_address = Address(settings.http.host, listener.getsockname()[1])
+        resources_url = settings.public_url or f"http://{http_address}"
+        reads = Reads(ledger)
+        writes = Writes(ledger, metrics)
+        releases = Releases(ledger, metrics, writes.stopping)
+        unready = partial(_unready, settings, ledger, writes)
+        metrics.read(
+            Gauges(
+                queue_length=lambda: float(ledger.sequencer.queued[0]),
+                disk_free_bytes=lambda: float(free_bytes(settings.data_dir)),
+                read_only=lambda: bool(unready()),
+            )
+        )
+        ledger.sequencer.start()
+        servicer = LedgerServicer(reads, writes, releases, metrics, settings.limits, resources_url)
+        grpc_server = GrpcServer(servicer, settings)
+        app = make_app(reads, Resources(ledger, reads), metrics, unready)
+        http_server = HttpServer(Edge(app, metrics), settings)
+        await grpc_server.set_serving(True)
+        try:
+            grpc_address = await grpc_server.start()
+        except BaseException:
+            listener.close()
+            raise
+        await http_server.start(listener)
+        health = asyncio.create_task(_tell_health(grpc_server, unready))
+        running = RunningNode(ledger, grpc_address, http_address, resources_url)
+        _log.info("serving", grpc=str(grpc_address), http=str(http_address), size=reads.size)
+        try:
+            yield running
+        finally:
+            _log.info("stopping", size=reads.size)
+            health.cancel()
+            writes.stopping.set()
+            releases.wake()
+            await grpc_server.set_serving(False)
+            # Off the loop, which has to deliver the answers of the last block meanwhile.
+            await asyncio.to_thread(ledger.sequencer.stop)
+            # Calls that are here already are told STOPPING; gRPC would only cancel them.
+            await asyncio.sleep(_LINGER_S)
+            await grpc_server.stop(settings.stop_grace_s)
+            await http_server.stop()
+            _log.info("stopped", size=reads.size)
+    finally:
+        await asyncio.to_thread(ledger.close)
+
+
+def _open(settings: Settings, signers: Sequence[Signer], genesis_leaf: bytes | None) -> LedgerNode:
+    """The ledger in the data directory, begun with ``genesis_leaf`` if there is none yet."""
+    core = NodeSettings(sequencer=SequencerSettings(disk_floor=settings.disk_floor))
+    try:
+        ledger = LedgerNode.open(settings.data_dir, signers, mark_path=settings.mark_path, settings=core)
+    except NotFound:
+        if genesis_leaf is None:
+            raise
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        return LedgerNode.create(
+            settings.data_dir, genesis_leaf, signers, mark_path=settings.mark_path, settings=core
+        )
+    if genesis_leaf is not None and leaf_hash(genesis_leaf) != ledger.published.state.genesis:
+        ledger.close()
+        raise WrongLedger(
+            "it holds a ledger that began with another genesis",
+            where=str(settings.data_dir),
+            fix="give that ledger's genesis or none; or choose another directory for a new ledger",
+        )
+    return ledger
+
+
+def _unready(settings: Settings, ledger: LedgerNode, writes: Writes) -> list[str]:
+    """Why no submission is taken now; empty when one is. About 5 µs."""
+    if writes.stopping.is_set():
+        return ["STOPPING: this node is shutting down"]
+    fault = ledger.sequencer.fault
+    if fault is not None:
+        return [f"{fault.code}: {fault}"]
+    try:
+        room = free_bytes(settings.data_dir)
+    except OSError as error:
+        return [f"{ReadOnly.code}: the disk does not answer: {error}"]
+    # The sequencer looks only when there is something to write.
+    if room < settings.disk_floor:
+        return [f"{DiskFull.code}: {room >> 20} MiB are free, {settings.disk_floor >> 20} must stay so"]
+    return []
+
+
+async def _tell_health(server: GrpcServer, unready: Callable[[], list[str]]) -> None:
+    """Keep what the health service says in step with whether submissions are taken."""
+    said = True
+    while True:
+        reasons = unready()
+        if said is bool(reasons):
+            said = not reasons
+            _log.warning("serving changed", service=SERVICE, serving=said, reasons=reasons)
+            await server.set_serving(said)
+        await asyncio.sleep(_HEALTH_S)
+
+
+# --- HTTP --------------------------------------------------------------------------------------
+
+
+def _listen(address: Address) -> socket.socket:
+    """A listening socket. Raises NodeError when the port is taken, or the host is not ours."""
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setblocking(False)
+            listener.bind(where)
+            listener.listen(1024)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise NodeError(
+            f"cannot listen there: {error.strerror or error}",
+            where=f"HTTP address {address}",
+            fix="stop what listens there, or choose another address",
+        ) from error
+    return listener
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn, as a guest on a loop that others own: no signal handlers, no logging set up."""
+
+    def __init__(self, app: Edge, settings: Settings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=max(1, round(settings.stop_grace_s)),
+                limit_concurrency=settings.limits.max_http_connections,
+                h11_max_incomplete_event_size=16_384,
+            )
+        )
+        self._up = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the process's signal handlers alone: :func:`run` has its own."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start listening, and say so."""
+        await super().startup(sockets)
+        self._up.set()
+
+    async def start(self, listener: socket.socket) -> None:
+        """Serve on a listening socket; returns when it is served."""
+        self._task = asyncio.create_task(self.serve([listener]))
+        up = asyncio.create_task(self._up.wait())
+        await asyncio.wait({self._task, up}, return_when=asyncio.FIRST_COMPLETED)
+        if not self._up.is_set():
+            up.cancel()
+            await self._task
+
+    async def stop(self) -> None:
+        """Let the requests in work end, then close."""
+        self.should_exit = True
+        if self._task is not None:
+            await self._task

@@ -1,0 +1,150 @@
+"""The writing side of a node: from an event loop to the sequencer's thread and back.
+
+A submission costs the loop one future and one entry in a queue. Answers come from the sequencer's
+thread, which wakes the loop once for all the answers of a block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from ledger.errors import FormatError, SudurError, TooLarge, WrongLedger
+from ledger.hashing import HASH_SIZE
+from node.config import MAX_BULK
+from node.errors import ReadOnly, RetryableError, Stopping
+from node.grpc_errors import reason_of
+from node.metrics import Metrics
+from node.node import LedgerNode
+from node.publish import Published
+from node.sequencer import Outcome, Placement
+
+UNKNOWN_REASON: Final = "INTERNAL"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of each submission, in order, and a checkpoint that covers all placements."""
+
+    outcomes: Sequence[Outcome]
+    published: Published
+
+
+class Writes:
+    """Submits to the node's sequencer. Belongs to the event loop that it is made on."""
+
+    def __init__(self, node: LedgerNode, metrics: Metrics) -> None:
+        self._node = node
+        self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
+        self._arrived: deque[tuple[asyncio.Future[Answer], list[Outcome], Published]] = deque()
+        node.sequencer.on_answers(self._wake)
+        self.stopping = asyncio.Event()
+
+    def check_ledger(self, genesis: bytes) -> None:
+        """That a request is meant for this ledger. Raises FormatError, WrongLedger."""
+        ours = self._node.published.state.genesis
+        if genesis == ours:
+            return
+        if len(genesis) != HASH_SIZE:
+            raise FormatError(
+                f"{len(genesis)} bytes, a genesis hash has {HASH_SIZE}",
+                where="genesis",
+                fix="send the hash that GetLedger gives and you have pinned",
+            )
+        raise WrongLedger(
+            f"meant for the ledger {genesis.hex()}, this is {ours.hex()}",
+            where="genesis",
+            fix="use the node of the right ledger",
+        )
+
+    async def submit(self, leaf: bytes, records: bytes) -> tuple[Placement, Published]:
+        """Append one submission; returns when it is under a signed checkpoint. Raises its refusal."""
+        self._check_running()
+        answer = await self._send(partial(self._node.sequencer.submit, ((leaf, records),)))
+        return _placed(answer)
+
+    async def submit_bulk(self, submissions: Sequence[tuple[bytes, bytes]]) -> Answer:
+        """Append up to 64 submissions, each for itself.
+
+        Raises FormatError for none, TooLarge above 64, ReadOnly and Stopping when none was judged;
+        every other refusal is in the answer.
+        """
+        if not submissions:
+            raise FormatError("holds no submission", where="submissions", fix="send 1 to 64")
+        if len(submissions) > MAX_BULK:
+            raise TooLarge(
+                f"{len(submissions)} submissions", where="submissions", fix=f"send at most {MAX_BULK}"
+            )
+        self._check_running()
+        try:
+            answer = await self._send(partial(self._node.sequencer.submit, submissions))
+        except (ReadOnly, Stopping):
+            raise
+        except RetryableError as error:
+            self._count([error] * (len(submissions) - 1))
+            return Answer([error] * len(submissions), self._node.published)
+        first = answer.outcomes[0]
+        if isinstance(first, ReadOnly | Stopping) and all(
+            isinstance(one, ReadOnly | Stopping) for one in answer.outcomes
+        ):
+            raise first
+        return answer
+
+    async def change(self, leaf: bytes) -> tuple[Placement, Published]:
+        """Append one registry change; as :meth:`submit`."""
+        self._check_running()
+        placement, published = _placed(await self._send(partial(self._node.sequencer.change, leaf)))
+        self._metrics.changes.inc()
+        return placement, published
+
+    def _check_running(self) -> None:
+        if self.stopping.is_set():
+            raise Stopping("this node is shutting down", fix="connect again, or to another node")
+
+    async def _send(self, send: Callable[[Callable[[list[Outcome], Published], None]], None]) -> Answer:
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        try:
+            send(partial(self._deliver, future))
+        except SudurError as error:
+            self._count([error])
+            raise
+        return await future
+
+    def _deliver(self, future: asyncio.Future[Answer], outcomes: list[Outcome], published: Published) -> None:
+        """Called on the sequencer's thread. Appending is atomic under Python's lock."""
+        self._arrived.append((future, outcomes, published))
+
+    def _wake(self) -> None:
+        """Called on the sequencer's thread, after all the answers of a block."""
+        if self._arrived:
+            self._loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        while self._arrived:
+            future, outcomes, published = self._arrived.popleft()
+            self._count(outcomes)
+            if not future.done():  # its caller has gone, or its deadline has passed
+                future.set_result(Answer(outcomes, published))
+
+    def _count(self, outcomes: Sequence[Outcome]) -> None:
+        metrics = self._metrics
+        for one in outcomes:
+            if not isinstance(one, Placement):
+                metrics.refused.labels(reason_of(one) or UNKNOWN_REASON).inc()
+            elif one.repeat:
+                metrics.repeated.inc()
+            elif one.record_count:
+                metrics.accepted.inc()
+                metrics.records.inc(one.record_count)
+
+
+def _placed(answer: Answer) -> tuple[Placement, Published]:
+    (outcome,) = answer.outcomes
+    if isinstance(outcome, Placement):
+        return outcome, answer.published
+    raise outcome
