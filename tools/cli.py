@@ -1,0 +1,102 @@
+"""The ``sudur`` command: its parts put together, and every ending turned into an exit code.
+
+0 done or genuine; 1 refused or not genuine; 2 cannot tell, nobody answers; 64 wrong usage; 130
+interrupted. Whatever goes wrong is one line on stderr, never a traceback.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated, Final
+
+import typer
+from typer.exceptions import TyperException
+
+from ledger.errors import SudurError
+from tools import agency, authority, demo, log, node_cmd
+from tools.errors import EXIT_CANNOT_TELL, EXIT_NOT_GENUINE, EXIT_OK, EXIT_USAGE, exit_code
+from tools.ui import printable
+from tools.verify import verify
+
+EXIT_INTERRUPTED: Final = 130
+
+app = typer.Typer(
+    name="sudur",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Sudur (صدور): a ledger with which anyone can verify official documents.",
+    epilog="Exit codes: 0 done or genuine, 1 refused or not genuine, 2 cannot tell, 64 wrong usage.",
+)
+app.add_typer(authority.app, name="authority")
+app.add_typer(agency.app, name="agency")
+app.add_typer(node_cmd.app, name="node")
+app.command()(verify)
+app.add_typer(log.app, name="log")
+app.command()(demo.demo)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sudur {version('sudur')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What comes before the command."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; returns its exit code."""
+    try:
+        result = app(list(arguments), prog_name="sudur", standalone_mode=False)
+    except TyperException as error:
+        message = error.format_message()  # empty when no command was given and the help was shown
+        return _fail(message, EXIT_USAGE) if message else EXIT_USAGE
+    except SudurError as error:
+        return _fail(str(error), exit_code(error))
+    except typer.Abort:
+        return _fail("interrupted", EXIT_INTERRUPTED)
+    except KeyboardInterrupt:
+        return _fail("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read the output has gone; there is nobody to tell, and nothing more may be written.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_NOT_GENUINE
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}", EXIT_CANNOT_TELL)
+    except MemoryError:
+        return _fail("not enough memory for this", EXIT_CANNOT_TELL)
+    except Exception as error:
+        # A mistake of ours; whoever runs this can do nothing with a traceback, and a script needs a code.
+        return _fail(f"a fault in this program, please report it: {error!r}", EXIT_CANNOT_TELL)
+    return result if isinstance(result, int) else EXIT_OK
+
+
+def main() -> None:
+    """The ``sudur`` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks Arabic letters is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(run(sys.argv[1:]))
+
+
+def _fail(message: str, code: int) -> int:
+    line = " ".join(message.split())
+    typer.echo(f"sudur: {printable(line)}", err=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,438 @@
+"""The Python client of a node's gRPC service.
+
+Calls block. Each has a deadline; what fails for a reason that may pass (no connection, a full queue,
+a full disk, a node that stops) is sent again, the very same bytes, until ``patience_s`` is over. That
+is safe for writes too: a repeated submission gets its first answer, and a registry change that went
+through is recognised by its own leaf. Errors of the node come back as the classes of
+``ledger.errors`` and ``tools.errors``, with code, place and remedy. Nothing that a node says is
+believed here; what matters is proven by ``ledger.verifier`` and by receipts.
+
+A client is for one thread at a time.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+import ledger.errors as core
+from ledger.errors import IndexedRuleError, RegistryConflict, SudurError
+from sudur.v1 import ledger_pb2 as pb
+from sudur.v1.ledger_pb2_grpc import LedgerServiceStub
+from tools import errors
+from tools.errors import AnswerWrong, DiskFull, QueueFull, ReadOnly, RemoteError, Stopping, Unavailable
+from tools.signing import SignedSubmission
+
+MAX_ANSWER: Final = 64 << 20
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 5.0
+_PASSING: Final = (Unavailable, QueueFull, DiskFull, ReadOnly, Stopping)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerInfo:
+    """What a node says of its ledger: a claim, to be compared with what is pinned."""
+
+    genesis: bytes
+    origin: str
+    log_keys: tuple[str, ...]
+    resources_url: str
+    training: bool
+    checkpoint: bytes
+    block: int
+    server_time_ms: int
+    max_bulk_submissions: int
+    max_submission_records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a submission stands; record i of it at ``first_record_index`` + i."""
+
+    submission_index: int
+    first_record_index: int
+    record_count: int
+    block: int
+    block_size: int
+    time_ms: int
+    repeat: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BulkAnswer:
+    """What became of each submission, in order, and a signed checkpoint that covers those placed."""
+
+    outcomes: tuple[Placed | SudurError, ...]
+    checkpoint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class InclusionAnswer:
+    """An inclusion proof, not yet checked, and the checkpoint it leads to."""
+
+    index: int
+    leaf_hash: bytes
+    path: tuple[bytes, ...]
+    tree_size: int
+    checkpoint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ConsistencyAnswer:
+    """A consistency proof, not yet checked, and the checkpoint of the newer size."""
+
+    old_size: int
+    new_size: int
+    path: tuple[bytes, ...]
+    checkpoint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RecordAnswer:
+    """A registry record, not yet proven, and the index that the subject's next change names."""
+
+    record: bytes
+    last_change_index: int
+    tree_size: int
+
+
+class LedgerClient:
+    """One node, at ``address`` ("host:port").
+
+    ``deadline_s`` bounds each try, ``patience_s`` all tries of a call together. ``waiting`` is told
+    why a call is tried again, once a call. ``pause`` and ``clock`` are there for tests.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        deadline_s: float = 30.0,
+        patience_s: float = 60.0,
+        waiting: Callable[[SudurError], None] = lambda _: None,
+        pause: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.address = address
+        self._deadline_s = deadline_s
+        self._patience_s = patience_s
+        self._waiting = waiting
+        self._pause = pause
+        self._clock = clock
+        options = [
+            ("grpc.max_receive_message_length", MAX_ANSWER),
+            ("grpc.max_send_message_length", MAX_ANSWER),
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.max_reconnect_backoff_ms", 2_000),
+        ]
+        self._channel = grpc.insecure_channel(address, options=options)
+        self._stub = LedgerServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._channel.close()
+
+    # --- reads ---
+
+    def ledger(self) -> LedgerInfo:
+        """Which ledger this is. Raises Unavailable."""
+        answer = self._call(self._stub.GetLedger, pb.GetLedgerRequest())
+        return LedgerInfo(
+            genesis=_sized(answer.genesis, 32, "genesis"),
+            origin=answer.origin,
+            log_keys=tuple(answer.log_keys),
+            resources_url=answer.resources_url,
+            training=answer.training,
+            checkpoint=answer.checkpoint,
+            block=answer.block,
+            server_time_ms=answer.server_time_ms,
+            max_bulk_submissions=answer.limits.max_bulk_submissions,
+            max_submission_records=answer.limits.max_submission_records,
+        )
+
+    def checkpoint(self, size: int = 0) -> bytes:
+        """The newest signed checkpoint, or that of ``size``. Raises OutOfRange, NotFound, Unavailable."""
+        request = pb.GetCheckpointRequest(size=size)
+        return self._call(self._stub.GetCheckpoint, request).checkpoint
+
+    def inclusion(self, index: int, tree_size: int = 0) -> InclusionAnswer:
+        """Raises OutOfRange, NotFound, Unavailable."""
+        request = pb.GetInclusionProofRequest(index=index, tree_size=tree_size)
+        answer = self._call(self._stub.GetInclusionProof, request)
+        return _inclusion(answer.proof, answer.tree_size, answer.checkpoint)
+
+    def inclusions(self, indexes: Sequence[int], tree_size: int = 0) -> list[InclusionAnswer]:
+        """Up to 1,024 proofs under one checkpoint, in order. Raises as :meth:`inclusion`, and AnswerWrong."""
+        request = pb.GetInclusionProofsRequest(indexes=indexes, tree_size=tree_size)
+        answer = self._call(self._stub.GetInclusionProofs, request)
+        if [proof.index for proof in answer.proofs] != list(indexes):
+            raise AnswerWrong("the proofs are not those that were asked for", where=self.address)
+        return [_inclusion(proof, answer.tree_size, answer.checkpoint) for proof in answer.proofs]
+
+    def consistency(self, old_size: int, new_size: int = 0) -> ConsistencyAnswer:
+        """Raises FormatError, OutOfRange, NotFound, Unavailable."""
+        request = pb.GetConsistencyProofRequest(old_size=old_size, new_size=new_size)
+        answer = self._call(self._stub.GetConsistencyProof, request)
+        return ConsistencyAnswer(answer.old_size, answer.new_size, tuple(answer.path), answer.checkpoint)
+
+    def entries(self, start: int, end: int = 0) -> Iterator[bytes]:
+        """The leaves from ``start`` to ``end``, exclusive; 0: to the newest checkpoint.
+
+        A broken stream is taken up where it broke. Raises OutOfRange, AnswerWrong, Unavailable.
+        """
+        position = start
+        until = self._clock() + self._patience_s
+        while True:
+            before = position
+            try:
+                request = pb.StreamEntriesRequest(start=position, end=end)
+                for batch in self._stub.StreamEntries(request, timeout=self._deadline_s):
+                    if batch.first_index != position:
+                        raise AnswerWrong("the stream of entries has a gap", where=self.address)
+                    position += len(batch.leaves)
+                    yield from batch.leaves
+                return
+            except grpc.RpcError as failure:
+                error = from_rpc_error(failure, self.address)
+                if position > before:
+                    until = self._clock() + self._patience_s
+                if not isinstance(error, _PASSING) or self._clock() >= until:
+                    raise error from None
+                if end and position >= end:
+                    return
+                self._pause(_FIRST_PAUSE_S)
+
+    def lookup(self, agency: int, commitment: bytes) -> tuple[int, ...]:
+        """The indexes at which the agency issued this commitment; empty when it did not. Unproven."""
+        request = pb.LookupCommitmentRequest(agency=agency, commitment=commitment)
+        try:
+            return tuple(self._call(self._stub.LookupCommitment, request).indexes)
+        except errors.NotFound:
+            return ()
+
+    def watch(self, from_block: int) -> Iterator[pb.Block]:
+        """Heads of blocks, first those there are, then each new one. Raises Unavailable when it breaks."""
+        try:
+            for answer in self._stub.WatchBlocks(pb.WatchBlocksRequest(from_block=from_block)):
+                yield answer.block
+        except grpc.RpcError as failure:
+            raise from_rpc_error(failure, self.address) from None
+
+    def record(self, subject: str) -> RecordAnswer:
+        """A registry record. Raises UnknownAgency, UnknownType, NotFound, FormatError, Unavailable."""
+        request = pb.GetRegistryRecordRequest(subject=subject)
+        answer = self._call(self._stub.GetRegistryRecord, request)
+        return RecordAnswer(answer.record, answer.last_change_index, answer.tree_size)
+
+    # --- writes ---
+
+    def submit(self, genesis: bytes, submission: SignedSubmission) -> tuple[Placed, bytes]:
+        """Log one submission; its placement and a checkpoint that covers it.
+
+        Raises RuleError, FormatError or SignatureInvalid when it is refused, Unavailable when the
+        outcome is unknown: then send the same again.
+        """
+        request = pb.SubmitRequest(genesis=genesis, submission=_submission(submission))
+        answer = self._call(self._stub.Submit, request)
+        return _placed(answer.placement), answer.checkpoint
+
+    def submit_bulk(self, genesis: bytes, submissions: Sequence[SignedSubmission]) -> BulkAnswer:
+        """Log 1 to 64 submissions; those put off for a passing reason are sent again by themselves.
+
+        Refusals of single submissions are among the outcomes. Raises Unavailable when the outcome of
+        the call is unknown, WrongLedger, TooLarge.
+        """
+        outcomes: dict[int, Placed | SudurError] = {}
+        waiting = list(range(len(submissions)))
+        until = self._clock() + self._patience_s
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            request = pb.SubmitBulkRequest(
+                genesis=genesis, submissions=[_submission(submissions[i]) for i in waiting]
+            )
+            answer = self._call(self._stub.SubmitBulk, request)
+            if len(answer.results) != len(waiting):
+                raise AnswerWrong("not one result for each submission", where=self.address)
+            for position, result in zip(waiting, answer.results, strict=True):
+                outcomes[position] = (
+                    _placed(result.placement)
+                    if result.HasField("placement")
+                    else from_status(result.error, self.address)
+                )
+            waiting = [i for i in waiting if isinstance(outcomes[i], _PASSING)]
+            if waiting and pause_s == _FIRST_PAUSE_S:
+                self._waiting(next(one for one in outcomes.values() if isinstance(one, _PASSING)))
+            if not waiting or self._clock() >= until:
+                ordered = tuple(outcomes[i] for i in range(len(submissions)))
+                return BulkAnswer(ordered, answer.checkpoint)
+            self._pause(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def change_registry(self, genesis: bytes, leaf: bytes) -> int:
+        """Log one REGISTRY leaf; its index. The same leaf again gives the same index.
+
+        Raises RuleError, FormatError or SignatureInvalid when it is refused, Unavailable when the
+        outcome is unknown: then send the same again.
+        """
+        request = pb.ChangeRegistryRequest(genesis=genesis, leaf=leaf)
+        try:
+            return self._call(self._stub.ChangeRegistry, request).index
+        except RegistryConflict as conflict:
+            index = conflict.index
+            try:
+                own = index + 1 < 2**64 and next(self.entries(index, index + 1)) == leaf
+            except (core.OutOfRange, StopIteration):
+                own = False
+            if own:
+                return index
+            raise
+
+    # --- one call ---
+
+    def _call(self, method: Callable[..., _T], request: Any) -> _T:
+        """Call until an answer, a lasting refusal, or the end of patience."""
+        until = self._clock() + self._patience_s
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                return method(request, timeout=self._deadline_s)
+            except grpc.RpcError as failure:
+                error = from_rpc_error(failure, self.address)
+                wait_s = max(pause_s, _retry_delay_s(failure)) * random.uniform(0.8, 1.2)
+                if not isinstance(error, _PASSING) or self._clock() + wait_s >= until:
+                    raise error from None
+                if pause_s == _FIRST_PAUSE_S:
+                    self._waiting(error)
+            self._pause(wait_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+# --- errors come back --------------------------------------------------------------------------
+
+
+def _by_code(roots: Iterable[type[SudurError]]) -> dict[str, type[SudurError]]:
+    found: dict[str, type[SudurError]] = {}
+    for root in roots:
+        found[root.code] = root
+        found |= _by_code(root.__subclasses__())
+    return found
+
+
+_CORE: Final = _by_code((core.FormatError, core.OutOfRange, core.VerificationError, core.RuleError))
+_OWN: Final = _by_code((errors.Unavailable, errors.NotFound))
+_CODES: Final[Mapping[str, type[SudurError]]] = {**_CORE, **_OWN}
+
+
+def from_status(status: status_pb2.Status, where: str) -> SudurError:
+    """The error that a google.rpc.Status describes; RemoteError for a reason that is not known here."""
+    for detail in status.details:
+        info = error_details_pb2.ErrorInfo()
+        if detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == "sudur":
+            return _from_reason(info.reason, status.message, dict(info.metadata))
+    return _without_reason(status.code, status.message, where)
+
+
+def from_rpc_error(failure: grpc.RpcError, where: str) -> SudurError:
+    """The error that a failed call stands for."""
+    assert isinstance(failure, grpc.Call)
+    try:
+        status = rpc_status.from_call(failure)
+    except ValueError:  # details that do not fit the status: believe the status alone
+        status = None
+    if status is not None:
+        return from_status(status, where)
+    code = failure.code()
+    number = grpc.StatusCode.UNKNOWN.value[0] if code is None else code.value[0]
+    return _without_reason(number, failure.details() or "", where)
+
+
+def _from_reason(reason: str, message: str, metadata: dict[str, str]) -> SudurError:
+    where, fix = metadata.get("where", ""), metadata.get("fix", "")
+    what = message.removeprefix(f"{where}: ") if where else message
+    what = what.removesuffix(f"; {fix}") if fix else what
+    kind = _CODES.get(reason)
+    if kind is None:
+        return RemoteError(f"the node refused ({reason}): {what}", where=where, fix=fix)
+    if issubclass(kind, IndexedRuleError):
+        index = metadata.get("index", "")
+        if not index.isascii() or not index.isdigit() or len(index) > 20:
+            return RemoteError(f"the node refused ({reason}) without an index: {what}", where=where, fix=fix)
+        return kind(what, index=int(index), where=where, fix=fix)
+    return kind(what, where=where, fix=fix)
+
+
+_LOST: Final = frozenset(
+    code.value[0]
+    for code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+)
+
+
+def _without_reason(code: int, message: str, where: str) -> SudurError:
+    if code in _LOST:
+        return Unavailable(
+            f"no answer from the node ({message or 'connection lost'})",
+            where=where,
+            fix="check the address and that the node runs; the same command can be given again",
+        )
+    return RemoteError(f"the node or the connection failed: {message or f'status {code}'}", where=where)
+
+
+def _retry_delay_s(failure: grpc.RpcError) -> float:
+    try:
+        status = rpc_status.from_call(failure)
+    except ValueError:
+        return 0.0
+    for detail in status.details if status is not None else ():
+        retry = error_details_pb2.RetryInfo()
+        if detail.Is(retry.DESCRIPTOR) and detail.Unpack(retry):
+            delay: float = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+            return min(max(delay, 0.0), 30.0)
+    return 0.0
+
+
+# --- messages ----------------------------------------------------------------------------------
+
+
+def _submission(one: SignedSubmission) -> pb.Submission:
+    return pb.Submission(leaf=one.leaf, records=one.records)
+
+
+def _placed(one: pb.Placement) -> Placed:
+    return Placed(
+        submission_index=one.submission_index,
+        first_record_index=one.first_record_index,
+        record_count=one.record_count,
+        block=one.block,
+        block_size=one.block_size,
+        time_ms=one.time_ms,
+        repeat=one.repeat,
+    )
+
+
+def _inclusion(proof: pb.InclusionProof, tree_size: int, checkpoint: bytes) -> InclusionAnswer:
+    return InclusionAnswer(proof.index, proof.leaf_hash, tuple(proof.path), tree_size, checkpoint)
+
+
+def _sized(data: bytes, size: int, where: str) -> bytes:
+    if len(data) != size:
+        raise AnswerWrong(f"{len(data)} bytes, not {size}", where=where)
+    return data

@@ -1,0 +1,191 @@
+"""Leaves and verdicts as people and scripts read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import UTC, datetime
+from enum import IntEnum
+
+from ledger.canonical_json import Json
+from ledger.changes import RegistryLeaf
+from ledger.documents import Field, FieldKind
+from ledger.leaves import NONE, LeafType, leaf_type
+from ledger.records import parse_record
+from ledger.seals import Seal
+from ledger.submissions import SubmissionLeaf
+from ledger.verdicts import BASES, Proven, Verdict
+from tools.ui import printable
+
+
+def moment(time_ms: int) -> str:
+    """A time as ``2026-01-31 09:30:00 UTC``; one that no calendar has, as its milliseconds."""
+    try:
+        return datetime.fromtimestamp(time_ms // 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, OSError, ValueError):
+        return f"{time_ms} ms"
+
+
+# --- leaves ------------------------------------------------------------------------------------
+
+
+def leaf_json(leaf: bytes) -> dict[str, Json]:
+    """A decoded leaf: its kind, then its fields; hashes in hex, u64s as decimal text. Raises FormatError."""
+    kind = leaf_type(leaf)
+    body: dict[str, Json]
+    if kind is LeafType.REGISTRY:
+        change = RegistryLeaf.decode(leaf)
+        made = change.change()
+        body = {
+            "change": made.body.NAME,
+            "subject": str(made.subject),
+            "previous": _index(made.previous),
+            **made.body.body(),
+            "signatures": [_values(one) for one in change.signatures],
+        }
+    elif kind is LeafType.SUBMISSION:
+        submission = SubmissionLeaf.decode(leaf)
+        body = {
+            **_values(submission, leave_out="signatures"),
+            "claimed": moment(submission.claimed_ms),
+            "signatures": [_values(one) for one in submission.signatures],
+        }
+    elif kind is LeafType.SEAL:
+        seal = Seal.decode(leaf)
+        body = {**_values(seal, leave_out="extras"), "time": moment(seal.time_ms)}
+        body["extras"] = [{"kind": number, "root": root.hex()} for number, root in seal.extras]
+    else:
+        body = _values(parse_record(leaf))
+    return {"kind": kind.name, **body}
+
+
+def leaf_text(index: int, leaf: bytes) -> str:
+    """The same, a line a field."""
+    lines = [f"{index}  {leaf_json(leaf).pop('kind')}"]
+    for name, value in leaf_json(leaf).items():
+        if name != "kind":
+            lines.append(f"  {name.replace('_', ' ')}: {printable(str(value))}")
+    return "\n".join(lines)
+
+
+_U64: frozenset[str] = frozenset(
+    ("subject", "previous", "replacement", "follows", "first", "last", "block", "documents")
+)
+
+
+def _values(value: object, leave_out: str = "") -> dict[str, Json]:
+    found: dict[str, Json] = {}
+    for one in fields(value):  # type: ignore[arg-type]  # every leaf and record is a dataclass
+        if one.name == leave_out:
+            continue
+        item = getattr(value, one.name)
+        if isinstance(item, bytes):
+            found[one.name] = item.hex()
+        elif isinstance(item, IntEnum):
+            found[one.name] = item.name.lower()
+        elif one.name in _U64:
+            found[one.name] = _index(item)
+        else:
+            found[one.name] = item
+    return found
+
+
+def _index(index: int) -> str | None:
+    return None if index == NONE else str(index)
+
+
+# --- verdicts ----------------------------------------------------------------------------------
+
+
+def verdict_json(verdict: Verdict) -> dict[str, Json]:
+    """A verdict for scripts. Nothing of the document stands there unless every proof held."""
+    proven = verdict.proven
+    return {
+        "verdict": verdict.code.value,
+        "headline": verdict.headline,
+        "reason": verdict.reason,
+        "origin": verdict.origin,
+        "training": verdict.training,
+        "steps": [{"name": one.name, "passed": one.passed, "detail": one.detail} for one in verdict.steps],
+        "proven": None if proven is None else _proven_json(proven),
+    }
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """A verdict for people: the headline, then who, what, when, and every step."""
+    lines = [verdict.headline.upper()]
+    if verdict.reason:
+        lines.append(printable(verdict.reason[:1].upper() + verdict.reason[1:]))
+    if verdict.proven is not None:
+        lines += ["", *_proven_lines(verdict.proven)]
+    if verdict.origin is not None:
+        lines += ["", f"Ledger: {printable(verdict.origin)}"]
+    lines += ["", "What was checked:"]
+    for step in verdict.steps:
+        lines.append(f"  {'ok    ' if step.passed else 'FAILED'} {step.name}: {printable(step.detail)}")
+    return "\n".join(lines)
+
+
+def _proven_json(proven: Proven) -> dict[str, Json]:
+    return {
+        "agency": proven.agency,
+        "agency_names": dict(proven.agency_names),
+        "type": proven.document_type,
+        "type_labels": dict(proven.type_labels),
+        "fields": [
+            {
+                "name": one.name,
+                "labels": dict(proven.field_labels.get(one.name, {})),
+                **(
+                    {"value": one.value.decode("utf-8")}
+                    if one.kind is FieldKind.TEXT
+                    else {"sha256": one.value.hex(), "checked": one.name not in proven.unchecked_files}
+                ),
+            }
+            for one in proven.fields
+        ],
+        "hidden_fields": proven.hidden_fields,
+        "unchecked_files": list(proven.unchecked_files),
+        "basis": proven.basis.name.lower(),
+        "status": proven.status.name.lower(),
+        "index": str(proven.index),
+        "issued_ms": proven.issued_ms,
+        "as_of_ms": proven.as_of_ms,
+        "size": str(proven.size),
+        "witnessed_s": proven.witnessed_s,
+        "expires": proven.expires,
+    }
+
+
+def _proven_lines(proven: Proven) -> list[str]:
+    lines = [f"Issued by:  {_names(proven.agency_names)} (agency {proven.agency})"]
+    kind = _names(proven.type_labels) if proven.type_labels else "of no declared type"
+    number = f" (type {proven.document_type})" if proven.document_type else ""
+    lines.append(f"Document:   {kind}{number}, {BASES[proven.basis]}")
+    lines.append(f"Issued:     {moment(proven.issued_ms)}")
+    if proven.expires is not None:
+        lines.append(f"Valid:      through {proven.expires}")
+    lines.append(f"Status:     {proven.status.name.lower()}, as of {moment(proven.as_of_ms)}")
+    lines.append(f"Reference:  index {proven.index}")
+    if len(proven.fields) > 1 or proven.hidden_fields:
+        lines += ["", "Compare these with the paper:"]
+    for one in proven.fields[1:]:
+        lines.append(f"  {_field_line(one, proven)}")
+    if proven.hidden_fields:
+        lines.append(f"  ({proven.hidden_fields} more, which the holder does not show)")
+    return lines
+
+
+def _field_line(one: Field, proven: Proven) -> str:
+    labels = proven.field_labels.get(one.name, {})
+    name = _names(labels) if labels else printable(one.name)
+    if one.kind is FieldKind.TEXT:
+        value = printable(one.value.decode("utf-8"))
+        return f"{name}: {value or '(empty)'}"
+    if one.name in proven.unchecked_files:
+        return f"file {name}: NOT CHECKED, give the file to have it compared"
+    return f"file {name}: the very file that was issued"
+
+
+def _names(labels: Mapping[str, str]) -> str:
+    return " / ".join(printable(label) for label in labels.values())

@@ -1,0 +1,102 @@
+"""Errors of the command line and the client. The core's own are in ``ledger.errors``; the root is the same.
+
+Which exit code an error ends a command with is decided here, by its class, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ledger.errors import SudurError
+
+EXIT_OK: Final = 0
+EXIT_NOT_GENUINE: Final = 1
+EXIT_CANNOT_TELL: Final = 2
+EXIT_USAGE: Final = 64
+
+
+class ToolError(SudurError):
+    """A command cannot do what it was asked to do."""
+
+    code = "TOOL"
+
+
+class Usage(ToolError):
+    """The command line itself is wrong: an option, a name, a file that is not there."""
+
+    code = "USAGE"
+
+
+class FileProblem(ToolError):
+    """A file cannot be read or written."""
+
+    code = "FILE"
+
+
+class KeyFileError(ToolError):
+    """A key file is damaged, open to others, or not a key file."""
+
+    code = "KEY_FILE"
+
+
+class WrongPassphrase(ToolError):
+    code = "WRONG_PASSPHRASE"
+
+
+class DirectoryInUse(ToolError):
+    """Another command works in this directory right now."""
+
+    code = "DIRECTORY_IN_USE"
+
+
+class AnswerWrong(ToolError):
+    """A node answered with something that does not fit the question or the contract."""
+
+    code = "ANSWER_WRONG"
+
+
+class RemoteError(ToolError):
+    """The node refused with a reason that this program does not know."""
+
+    code = "REMOTE"
+
+
+class NotFound(ToolError):
+    """The node has no such leaf, checkpoint, tile, commitment or record."""
+
+    code = "NOT_FOUND"
+
+
+class Unavailable(ToolError):
+    """No answer could be had; whether a write happened is unknown until it is sent again."""
+
+    code = "UNAVAILABLE"
+
+
+class QueueFull(Unavailable):
+    code = "QUEUE_FULL"
+
+
+class DiskFull(Unavailable):
+    code = "DISK_FULL"
+
+
+class ReadOnly(Unavailable):
+    code = "READ_ONLY"
+
+
+class ClockUnsound(Unavailable):
+    code = "CLOCK_UNSOUND"
+
+
+class Stopping(Unavailable):
+    code = "STOPPING"
+
+
+def exit_code(error: SudurError) -> int:
+    """The exit code that a command ends with after ``error``."""
+    if isinstance(error, Usage):
+        return EXIT_USAGE
+    if isinstance(error, Unavailable):
+        return EXIT_CANNOT_TELL
+    return EXIT_NOT_GENUINE

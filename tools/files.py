@@ -1,0 +1,141 @@
+"""Files written so that a crash leaves the old or the new, never a part, and read with a size cap.
+
+A write returns after the bytes and the name are on disk (fsync of the file, then of its directory).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from tools.errors import DirectoryInUse, FileProblem
+
+PRIVATE: Final = 0o600
+PUBLIC: Final = 0o644
+PRIVATE_DIRECTORY: Final = 0o700
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """At most ``limit`` bytes of a regular file. Raises FileProblem, also for a longer one."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise FileProblem(f"cannot be read: {reason(error)}", where=str(path)) from None
+    if len(data) > limit:
+        raise FileProblem(f"is larger than {limit} bytes", where=str(path))
+    return data
+
+
+def write_file(path: Path, data: bytes, mode: int = PRIVATE) -> None:
+    """Put ``data`` in place of whatever is there, at once and durably. Raises FileProblem."""
+    try:
+        temporary = _write_beside(path, data, mode)
+        try:
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
+    except OSError as error:
+        raise FileProblem(f"cannot be written: {reason(error)}", where=str(path)) from None
+
+
+def write_new_file(path: Path, data: bytes, mode: int = PRIVATE) -> None:
+    """Like :func:`write_file`, but never over an existing file. Raises FileProblem."""
+    try:
+        temporary = _write_beside(path, data, mode)
+        try:
+            os.link(temporary, path)  # unlike a rename, it fails when the name is taken
+        finally:
+            temporary.unlink()
+        sync_directory(path.parent)
+    except FileExistsError:
+        raise FileProblem(
+            "exists already and is not overwritten", where=str(path), fix="choose another name"
+        ) from None
+    except OSError as error:
+        raise FileProblem(f"cannot be written: {reason(error)}", where=str(path)) from None
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file durably. Raises FileProblem."""
+    try:
+        path.unlink()
+        sync_directory(path.parent)
+    except OSError as error:
+        raise FileProblem(f"cannot be removed: {reason(error)}", where=str(path)) from None
+
+
+def rename(old: Path, new: Path) -> None:
+    """Rename within one directory, durably. Raises FileProblem."""
+    try:
+        old.rename(new)
+        sync_directory(new.parent)
+    except OSError as error:
+        raise FileProblem(f"cannot be renamed: {reason(error)}", where=str(old)) from None
+
+
+def make_private_directory(path: Path) -> None:
+    """Make a directory that only its owner enters, unless it is there. Raises FileProblem."""
+    try:
+        path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileProblem(f"cannot be made: {reason(error)}", where=str(path)) from None
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keep others out of ``directory`` for as long as the block runs. Raises DirectoryInUse at once.
+
+    The lock belongs to the open file, so a crash of this process frees it.
+    """
+    path = directory / ".lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+    except OSError as error:
+        raise FileProblem(f"cannot be opened: {reason(error)}", where=str(path)) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise DirectoryInUse(
+            "another command is at work here", where=str(directory), fix="wait until it has ended"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def reason(error: OSError) -> str:
+    """What the operating system says, in its words and without the path."""
+    return error.strerror or type(error).__name__
+
+
+def _write_beside(path: Path, data: bytes, mode: int) -> Path:
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary

@@ -1,0 +1,118 @@
+"""The static resources of a node, mirror or cache over HTTP. Nothing fetched is believed here.
+
+Each kind of resource has its own size cap, which holds while the body arrives; redirects are not
+followed. What never changes is fetched once: all but the newest checkpoint stays in memory, up to
+64 MiB, so that many receipts of one block cost few requests.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from types import TracebackType
+from typing import Final, Self
+
+import httpx
+
+from ledger.resources import CHECKPOINT
+from ledger.tiles import FULL_TILE_BYTES, MAX_BUNDLE_BYTES
+from tools.errors import AnswerWrong, NotFound, Unavailable, Usage
+
+_CAPS: Final = (
+    ("checkpoint", 1 << 20),
+    ("tile/entries/", MAX_BUNDLE_BYTES),
+    ("tile/", FULL_TILE_BYTES),
+    ("registry/tile/", FULL_TILE_BYTES),
+    ("registry/", 1 << 20),
+    ("status/chunk/", 32_768),
+    ("status/list/", 16 << 20),
+)
+_HOST: Final = re.compile(rb"[A-Za-z0-9_.:-]+")
+_CACHE_BYTES: Final = 64 << 20
+
+
+class HttpResources:
+    """``Resources`` at a base URL. For one thread at a time."""
+
+    def __init__(
+        self, url: str, *, timeout_s: float = 20.0, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        """Raises Usage for what is no http or https URL."""
+        try:
+            base = httpx.URL(url)
+        except httpx.InvalidURL:
+            base = httpx.URL("")
+        usable = base.scheme in ("http", "https") and _HOST.fullmatch(base.raw_host) is not None
+        if not usable or base.query or base.fragment:
+            raise Usage(f"{url!r} is no http:// or https:// address", where="--url")
+        self.url = url.rstrip("/")
+        self._client = httpx.Client(
+            timeout=timeout_s,
+            transport=transport,
+            follow_redirects=False,
+            trust_env=False,
+            verify=base.scheme == "https",  # loading the authorities' certificates takes 30 ms
+            headers={"Accept-Encoding": "identity"},  # so that the caps bound what is held in memory
+        )
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._kept_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._client.close()
+
+    def fetch(self, path: str) -> bytes:
+        """The bytes at ``path``. Raises NotFound, Unavailable, AnswerWrong (too long, redirected)."""
+        kept = self._kept.get(path)
+        if kept is not None:
+            self._kept.move_to_end(path)
+            return kept
+        data = self._get(path)
+        if path != CHECKPOINT:
+            self._keep(path, data)
+        return data
+
+    def _keep(self, path: str, data: bytes) -> None:
+        self._kept[path] = data
+        self._kept_bytes += len(data)
+        while self._kept_bytes > _CACHE_BYTES:
+            _, oldest = self._kept.popitem(last=False)
+            self._kept_bytes -= len(oldest)
+
+    def _get(self, path: str) -> bytes:
+        where = f"{self.url}/{path}"
+        cap = next((cap for prefix, cap in _CAPS if path.startswith(prefix)), 0)
+        try:
+            with self._client.stream("GET", where) as response:
+                if response.status_code in (404, 410):
+                    raise NotFound("is not there", where=where)
+                if response.status_code >= 500 or response.status_code == 429:
+                    raise Unavailable(
+                        f"the server answers {response.status_code}", where=where, fix="try again later"
+                    )
+                if response.status_code != 200:
+                    raise AnswerWrong(
+                        f"the server answers {response.status_code}", where=where, fix="check the address"
+                    )
+                data = bytearray()
+                for part in response.iter_raw():
+                    data += part
+                    if len(data) > cap:
+                        raise AnswerWrong(f"more than {cap} bytes come, which this never has", where=where)
+                return bytes(data)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unavailable(
+                f"cannot be reached ({str(error) or type(error).__name__})",
+                where=where,
+                fix="check the address and the network",
+            ) from None

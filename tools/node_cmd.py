@@ -1,0 +1,163 @@
+"""``sudur node``: start a node, check a node's data."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ledger.leaves import MAX_LEAF_SIZE
+from ledger.notes import VerifierKey
+from ledger.signatures import Signer
+from tools.errors import EXIT_NOT_GENUINE, KeyFileError, Usage
+from tools.files import read_file
+from tools.keyfile import KeyFile
+from tools.options import Json_, PassphraseFile
+from tools.pinning import load_trust
+from tools.ui import Passphrase, emit_json, remark, say
+
+app = typer.Typer(no_args_is_help=True, help="For operators: start a node, check its data.")
+
+_Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The node's data directory.")]
+_Mark = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The signed high-water mark. Default: beside the data directory."),
+]
+
+
+class LogFormat(StrEnum):
+    JSON = "json"
+    CONSOLE = "console"
+
+
+@app.command()
+def start(
+    data: _Data,
+    log_key: Annotated[
+        list[Path],
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="The log's private key (log.key.json). Repeatable.",
+        ),
+    ],
+    genesis: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", exists=True, dir_okay=False, help="At first start: the ledger's genesis.leaf."
+        ),
+    ] = None,
+    grpc: Annotated[str, typer.Option(metavar="ADDR", help="Where gRPC listens.")] = "127.0.0.1:7070",
+    http: Annotated[str, typer.Option(metavar="ADDR", help="Where HTTP listens.")] = "127.0.0.1:7080",
+    public_url: Annotated[
+        str,
+        typer.Option(metavar="URL", help="Where readers reach the static resources, if elsewhere."),
+    ] = "",
+    mark: _Mark = None,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="How the node's own log is written.")
+    ] = LogFormat.JSON,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Start a node and serve until SIGTERM or Ctrl-C.
+
+    It prints its addresses, as one line of JSON, as soon as it serves; its log goes to stderr.
+
+    Example: sudur node start --data data --genesis authority/genesis.leaf --log-key authority/log.key.json
+    """
+    from node.config import Address, Settings
+    from node.logs import configure_logs
+    from node.run import RunningNode, run
+
+    signers = open_log_keys(log_key, Passphrase(passphrase_file))
+    settings = Settings(
+        data_dir=data,
+        grpc=Address.parse(grpc),
+        http=Address.parse(http),
+        public_url=public_url,
+        mark_path=mark,
+    )
+    leaf = None if genesis is None else read_file(genesis, MAX_LEAF_SIZE)
+
+    def ready(running: RunningNode) -> None:
+        addresses = {"grpc": str(running.grpc), "http": str(running.http), "url": running.resources_url}
+        typer.echo(json.dumps(addresses))
+        sys.stdout.flush()
+
+    configure_logs(log_format.value)
+    asyncio.run(run(settings, signers, leaf, ready=ready))
+
+
+@app.command()
+def fsck(
+    data: _Data,
+    trust: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TRUST.json",
+            exists=True,
+            dir_okay=False,
+            help="Check signatures by these log keys as well.",
+        ),
+    ] = None,
+    mark: _Mark = None,
+    log_key: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="With --repair: the log's private key, to sign missing checkpoints again. Repeatable.",
+        ),
+    ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Rebuild what is derived from the entries. Entries never change.")
+    ] = False,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json_ = False,
+) -> None:
+    """Rebuild everything from the entries and name the first thing that is wrong. The node must be down.
+
+    Exit codes: 0 nothing is wrong (or all was repaired), 1 something is.
+
+    Example: sudur node fsck --data data
+    """
+    from node.fsck import run_fsck
+
+    keys: tuple[VerifierKey, ...] = ()
+    if trust is not None:
+        keys = tuple(key for one in load_trust(trust).ledgers for key in one.log_keys)
+    if not data.is_dir():
+        raise Usage(f"{data} is no directory", where="--data")
+    report = run_fsck(
+        data,
+        repair,
+        keys,
+        remark if sys.stderr.isatty() else lambda _: None,
+        mark_path=mark,
+        signers=open_log_keys(log_key or [], Passphrase(passphrase_file)),
+    )
+    if as_json:
+        emit_json(report.to_json())
+    else:
+        say(str(report))
+    if not report.sound:
+        raise typer.Exit(EXIT_NOT_GENUINE)
+
+
+def open_log_keys(paths: list[Path], passphrase: Passphrase) -> list[Signer]:
+    """The log's private keys. Raises KeyFileError for a key of another use, WrongPassphrase."""
+    signers = []
+    for path in paths:
+        file = KeyFile(path)
+        if file.public.use != "log":
+            raise KeyFileError(f"is a key for {file.public.use}, not the log's", where=str(path))
+        known = passphrase.to_open(path.name) if file.is_encrypted else None
+        signers.append(file.open(known).signer)
+    return signers

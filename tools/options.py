@@ -1,0 +1,39 @@
+"""What several commands share: options that read the same everywhere, and the way to a node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ledger.errors import SudurError
+from tools.client import LedgerClient
+from tools.ui import remark
+
+Node = Annotated[str, typer.Option(metavar="ADDR", help="The node's gRPC address, like localhost:7000.")]
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="A file with the passphrase of the private keys. Else SUDUR_PASSPHRASE, else it is asked for.",
+    ),
+]
+Json_ = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+TrustFile = Annotated[
+    Path,
+    typer.Option(
+        metavar="TRUST.json", exists=True, dir_okay=False, help="The trust file: which ledgers are believed."
+    ),
+]
+
+
+def connect(address: str, patience_s: float = 30.0) -> LedgerClient:
+    """A client that tells the person at the terminal when it has to wait for the node."""
+
+    def waiting(error: SudurError) -> None:
+        remark(f"Trying again for {patience_s:.0f} s: {error}")
+
+    return LedgerClient(address, patience_s=patience_s, waiting=waiting)

@@ -1,0 +1,109 @@
+"""What the commands say and ask: results on stdout, progress and remarks on stderr, passphrases."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ledger.canonical_json import Json
+from tools.errors import FileProblem, WrongPassphrase
+from tools.files import read_file
+
+PASSPHRASE_VARIABLE: Final = "SUDUR_PASSPHRASE"
+_MAX_PASSPHRASE: Final = 4096
+
+
+def say(text: str = "") -> None:
+    """A line of the result."""
+    typer.echo(text)
+
+
+def remark(text: str) -> None:
+    """A line for the person at the terminal, on stderr, that no script reads."""
+    typer.echo(text, err=True)
+
+
+def emit_json(value: Json) -> None:
+    """The result for a script: one JSON document with readable letters."""
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def printable(text: str) -> str:
+    """Text from outside, made safe for a terminal: no control characters, no bidirectional overrides."""
+    return "".join(
+        f"\\u{ord(one):04x}"
+        if unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") or one in "\u202a\u202b\u202c\u202d\u202e"
+        else one
+        for one in text
+    )
+
+
+@contextmanager
+def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show how far a long work is, when somebody watches; yields a function that says "so many more"."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(description, total=total)
+        yield lambda more: shown.update(task, advance=more)
+
+
+class Passphrase:
+    """Where passphrases come from: a file, else the environment, else the person at the terminal.
+
+    It is asked for once and used for all keys of a command.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._known: str | None = None
+
+    def given(self) -> str | None:
+        """The passphrase without asking anybody; None when there is none. Raises FileProblem."""
+        if self._file is not None:
+            data = read_file(self._file, _MAX_PASSPHRASE)
+            try:
+                text = data.decode("utf-8")
+            except UnicodeDecodeError:
+                raise FileProblem("is not UTF-8 text", where=str(self._file)) from None
+            text = text.removesuffix("\n").removesuffix("\r")
+            if not text:
+                raise FileProblem("holds no passphrase", where=str(self._file))
+            return text
+        return self._known or os.environ.get(PASSPHRASE_VARIABLE) or None
+
+    def to_open(self, what: str) -> str | None:
+        """For an encrypted key: asks when a person is there. None when there is nobody to ask."""
+        known = self.given()
+        if known is None and sys.stdin.isatty():
+            self._known = known = getpass.getpass(f"Passphrase of {what}: ") or None
+        return known
+
+    def to_make(self) -> str | None:
+        """For new keys: asks twice when a person is there; None: the keys are to lie open."""
+        known = self.given()
+        if known is not None or not sys.stdin.isatty():
+            return known
+        first = getpass.getpass("Passphrase for the new private keys (empty: none): ")
+        if first and getpass.getpass("The same again: ") != first:
+            raise WrongPassphrase("the two are not the same", fix="run the command again")
+        self._known = first or None
+        return self._known

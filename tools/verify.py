@@ -1,0 +1,140 @@
+"""``sudur verify``: a receipt, and the files that came with it, against a trust file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ledger.checkpoints import open_checkpoint
+from ledger.errors import ProofInvalid, ReceiptFormatError, SudurError, TrustFormatError
+from ledger.proofs import prove_consistency, verify_consistency
+from ledger.receipt_builder import ReceiptBuilder
+from ledger.receipts import MAX_RECEIPT, Receipt, parse_receipt
+from ledger.resources import CHECKPOINT, LogTiles, Resources
+from ledger.tiles import TileNodeReader
+from ledger.trust import TrustedLedger
+from ledger.verdicts import Verdict, VerdictCode
+from ledger.verifier import verify_receipt
+from tools.describe import verdict_json, verdict_text
+from tools.files import read_file
+from tools.http_resources import HttpResources
+from tools.issuing import digest_file
+from tools.options import Json_, TrustFile
+from tools.pinning import load_trust
+from tools.ui import emit_json, say
+
+
+def verify(
+    receipt: Annotated[
+        Path, typer.Argument(metavar="RECEIPT", exists=True, dir_okay=False, help="A .receipt.json file.")
+    ],
+    trust: TrustFile,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="FILE", exists=True, dir_okay=False, help="Files to compare with those issued."
+        ),
+    ] = None,
+    max_age: Annotated[
+        int | None, typer.Option(metavar="SECONDS", min=0, help="The oldest proof of status that you accept.")
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Ask a node for the status of now: a later revocation shows."),
+    ] = None,
+    expect_type: Annotated[
+        int | None, typer.Option("--type", metavar="T", min=0, help="The document type that it has to be.")
+    ] = None,
+    as_json: Json_ = False,
+) -> None:
+    """Say whether a document is genuine, in plain words; without --url, with no network at all.
+
+    Exit codes: 0 genuine, 1 not genuine, 2 cannot tell, 64 wrong usage.
+
+    Example: sudur verify birth.pdf.receipt.json birth.pdf --trust trust.json
+    """
+    verdict = judge(receipt, files or [], trust, max_age, url, expect_type)
+    if as_json:
+        emit_json(verdict_json(verdict))
+    else:
+        say(verdict_text(verdict))
+    raise typer.Exit(verdict.code.exit_code)
+
+
+def judge(
+    path: Path,
+    files: list[Path],
+    trust_path: Path,
+    max_age: int | None,
+    url: str | None,
+    expect_type: int | None,
+) -> Verdict:
+    """The verdict on a receipt file. Raises FileProblem and Usage only."""
+    try:
+        trust = load_trust(trust_path)
+    except TrustFormatError as error:
+        return _without_proof(VerdictCode.CANNOT_TELL, f"the trust file cannot be used: {error}")
+    try:
+        receipt = parse_receipt(read_file(path, MAX_RECEIPT + 1))
+    except ReceiptFormatError as error:
+        return _without_proof(
+            VerdictCode.ALTERED, f"this is no receipt in its one form, nothing in it is shown: {error}"
+        )
+    digests = [digest_file(file) for file in files]
+    now_ms = time.time_ns() // 1_000_000
+    if url is not None:
+        verdict = verify_receipt(
+            receipt, trust, now_ms=now_ms, file_digests=digests, expected_type=expect_type
+        )
+        if verdict.proven is None and verdict.code is not VerdictCode.CANNOT_TELL:
+            return verdict  # no news can mend it
+        try:
+            with HttpResources(url) as resources:
+                receipt = renewed(receipt, trust.ledger(receipt.genesis), resources)
+        except SudurError as error:
+            return _without_proof(
+                VerdictCode.CANNOT_TELL, f"the status of now could not be had from {url}: {error}"
+            )
+    return verify_receipt(
+        receipt,
+        trust,
+        now_ms=now_ms,
+        greatest_age_s=max_age,
+        file_digests=digests,
+        expected_type=expect_type,
+    )
+
+
+def renewed(receipt: Receipt, ledger: TrustedLedger, resources: Resources) -> Receipt:
+    """The same document proven under the newest checkpoint, which must extend the receipt's own.
+
+    Raises CheckpointUntrusted, ProofInvalid when what is served is another history or does not agree
+    with itself, and the source's own errors.
+    """
+    old = open_checkpoint(receipt.checkpoint, ledger.origin, ledger.log_keys).checkpoint
+    newest = open_checkpoint(resources.fetch(CHECKPOINT), ledger.origin, ledger.log_keys)
+    new = newest.checkpoint
+    if new.size < old.size:
+        raise ProofInvalid(
+            f"it shows {new.size} leaves, the receipt is of {old.size}",
+            where="newest checkpoint",
+            fix="ask a node that is not behind",
+        )
+    path = prove_consistency(TileNodeReader(LogTiles(resources), new.size), old.size, new.size)
+    try:
+        verify_consistency(old.size, old.root, new.size, new.root, path)
+    except ProofInvalid as error:
+        raise ProofInvalid(
+            "it is not shown to extend the history that the receipt was made in",
+            where="newest checkpoint",
+            fix="keep the receipt and report this to the authority",
+        ) from error
+    return ReceiptBuilder(resources, ledger, newest.data).build(receipt.document, receipt.issue.index)
+
+
+def _without_proof(code: VerdictCode, reason: str) -> Verdict:
+    """A verdict on something that no check could even begin on."""
+    return Verdict(code=code, reason=reason, steps=(), proven=None, origin=None, training=False)
