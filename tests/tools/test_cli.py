@@ -1,0 +1,277 @@
+"""The command line: usage errors, help, and that every failure is one line and no traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from ledger.errors import FormatError, SudurError
+from ledger.trust import parse_trust
+from tests.tools.helpers import Commands, assert_one_line, finish, start
+from tools import cli
+from tools.authority_dir import AuthorityDirectory
+from tools.client import LedgerClient
+from tools.errors import AnswerWrong, Stopping, Unavailable, Usage, exit_code
+from tools.files import locked
+from tools.keyfile import KeyFile
+
+COMMANDS = [
+    [],
+    ["authority"],
+    ["authority", "init"],
+    ["authority", "enrol"],
+    ["authority", "define-type"],
+    ["agency"],
+    ["agency", "keygen"],
+    ["agency", "issue"],
+    ["node"],
+    ["node", "start"],
+    ["node", "fsck"],
+    ["verify"],
+    ["log"],
+    ["log", "head"],
+    ["log", "entry"],
+    ["log", "prove"],
+    ["demo"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_reads_well(sudur: Commands, command: list[str]) -> None:
+    done = sudur(*command, "--help")
+    assert (done.code, done.err) == (0, "")
+    assert " ".join(["Usage: sudur", *command]) in done.out
+    if command and command not in (["authority"], ["agency"], ["node"], ["log"]):
+        assert "Example: sudur" in done.out
+
+
+@pytest.mark.parametrize("command", [[], ["authority"], ["agency"], ["node"], ["log"]], ids=" ".join)
+def test_without_a_command_the_help_is_shown(sudur: Commands, command: list[str]) -> None:
+    done = sudur(*command)
+    assert done.code == 64
+    assert "Usage: sudur" in done.out
+    assert done.err == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("bogus", ["No such command 'bogus'"]),
+        ("--bogus", ["--bogus"]),
+        ("verify", ["RECEIPT"]),
+        ("verify x.json", ["x.json"]),
+        ("verify FILE", ["--trust"]),
+        ("verify FILE --trust absent.json", ["absent.json", "does not exist"]),
+        ("verify FILE absent.pdf --trust FILE", ["absent.pdf"]),
+        ("verify FILE --trust FILE --max-age -1", ["--max-age"]),
+        ("verify FILE --trust FILE --max-age soon", ["--max-age"]),
+        ("authority init --dir D", ["--origin"]),
+        ("authority init --dir D --origin o --keys 0", ["--keys"]),
+        ("authority init --dir D --origin o --keys 17", ["--keys"]),
+        ("authority init --dir D --origin o --keys 2 --threshold 3", ["--threshold", "3 of 2"]),
+        ("authority init --dir HERE --origin o", ["not empty"]),
+        ("authority enrol --dir D --node n --key FILE", ["--name"]),
+        ("authority enrol --dir D --node n --key FILE --name en=x", ["no authority's directory"]),
+        ("authority define-type absent.json --dir D --node n", ["absent.json"]),
+        ("agency keygen", ["--dir"]),
+        ("agency keygen --dir D --use dance", ["--use", "dance"]),
+        ("agency issue --node n --dir D", ["FILE"]),
+        ("agency issue --node n --dir D absent.pdf", ["absent.pdf"]),
+        ("agency issue --node n --dir D FILE", ["is no directory", "sudur agency keygen"]),
+        ("agency issue --node n --dir HERE FILE", ["no submit key"]),
+        ("agency issue --node n --dir HERE FILE --type 65536", ["--type"]),
+        ("agency issue --node n --dir HERE FILE --basis rumour", ["--basis"]),
+        ("agency issue --dir HERE FILE", ["--node"]),
+        ("node start --data D", ["--log-key"]),
+        ("node start --data D --log-key absent", ["absent"]),
+        ("node fsck --data D", ["is no directory"]),
+        ("log head", ["--node or --url"]),
+        ("log head --node n --url http://n", ["--node or --url"]),
+        ("log head --url ftp://n", ["ftp://n"]),
+        ("log entry", ["N"]),
+        ("log entry x --node n", ["'N'"]),
+        ("log prove --node n -- -1", ["'N'"]),
+        ("demo --documents absent", ["absent"]),
+        ("demo --data D --documents EMPTY", ["no files"]),
+    ],
+)
+def test_wrong_usage_is_64_and_one_line(
+    sudur: Commands, tmp_path: Path, line: str, parts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILE").write_text("{}")
+    (tmp_path / "EMPTY").mkdir()
+    words = [str(tmp_path) if word == "HERE" else word for word in line.split()]
+    assert_one_line(sudur(*words), 64, *parts)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name[0] != ".") == ["EMPTY", "FILE"]
+
+
+def test_the_version(sudur: Commands) -> None:
+    assert sudur("--version").out.startswith("sudur 0.")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Usage("x"), 64),
+        (Unavailable("x"), 2),
+        (Stopping("x"), 2),
+        (AnswerWrong("x"), 1),
+        (FormatError("x"), 1),
+        (SudurError("x"), 1),
+    ],
+)
+def test_exit_codes(error: SudurError, code: int) -> None:
+    assert exit_code(error) == code
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "part"),
+    [
+        (FormatError("two\nlines\x1b[31m", where="here"), 1, "here: two lines\\u001b[31m"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (PermissionError(13, "Permission denied", "/x"), 2, "/x: Permission denied"),
+        (MemoryError(), 2, "memory"),
+        (TypeError("a bug"), 2, "please report it: TypeError('a bug')"),
+    ],
+)
+def test_whatever_happens_is_one_line(
+    sudur: Commands, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, part: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    assert_one_line(sudur("verify"), code, part)
+
+
+def test_nobody_answers(sudur: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tools.log.connect", lambda *_: LedgerClient("127.0.0.1:1", patience_s=0))
+    assert_one_line(sudur("log", "head", "--node", "127.0.0.1:1"), 2, "127.0.0.1:1")
+    assert_one_line(sudur("log", "head", "--url", "http://127.0.0.1:1"), 2, "http://127.0.0.1:1")
+
+
+# --- the authority's directory -----------------------------------------------------------------
+
+
+def init(sudur: Commands, directory: Path, *more: str) -> AuthorityDirectory:
+    done = sudur("authority", "init", "--dir", directory, "--origin", "test.example/a", *more)
+    assert done.code == 0, done
+    return AuthorityDirectory.open(directory)
+
+
+def test_a_new_authority(sudur: Commands, tmp_path: Path) -> None:
+    made = init(sudur, tmp_path / "a", "--keys", "3", "--threshold", "2", "--training")
+    assert stat.S_IMODE(made.path.stat().st_mode) == 0o700
+    for path in made.path.glob("*.key.json"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    (ledger,) = parse_trust(made.trust_path.read_bytes()).ledgers
+    assert ledger == made.ledger()
+    assert (ledger.origin, ledger.training) == ("test.example/a", True)
+    assert [number for number, _ in made.key_files()] == [1, 2, 3]
+    assert KeyFile(made.log_key_path).public.use == "log"
+    assert_one_line(sudur("authority", "init", "--dir", made.path, "--origin", "x"), 64, "not empty")
+
+
+def test_two_authorities_are_two_ledgers(sudur: Commands, tmp_path: Path) -> None:
+    one, two = init(sudur, tmp_path / "a"), init(sudur, tmp_path / "b")
+    assert one.ledger().genesis != two.ledger().genesis
+
+
+@pytest.mark.parametrize("origin", ["", "has space", "a+b", "x" * 256, "new\nline"])
+def test_an_origin_that_cannot_be_leaves_nothing(sudur: Commands, tmp_path: Path, origin: str) -> None:
+    done = sudur("authority", "init", "--dir", tmp_path / "a", "--origin", origin)
+    assert done.code == 1, done
+    assert "Traceback" not in done.err
+    assert os.listdir(tmp_path) == []
+
+
+def test_keys_are_encrypted_and_the_logs_is_not(
+    sudur: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDUR_PASSPHRASE", "open sesame")
+    done = sudur("authority", "init", "--dir", tmp_path / "a", "--origin", "o", "--json")
+    assert json.loads(done.out)["origin"] == "o"
+    assert "open sesame" not in done.out + done.err
+    made = AuthorityDirectory.open(tmp_path / "a")
+    assert KeyFile(made.key_path(1)).is_encrypted
+    assert not KeyFile(made.log_key_path).is_encrypted
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "is not JSON"),
+        ("[]", "is expected"),
+        ('{"labels": {"en": "x"}, "fields": [1]}', "each field is an object"),
+        ('{"labels": {"en": "x"}, "fields": [{}]}', "fields[0]"),
+        ('{"labels": {"en": "\\ud800"}, "fields": []}', "JSON"),
+        ('{"labels": {"en": "x"}, "fields": [], "colour": 1}', "colour"),
+        ('{"labels": {}, "fields": []}', "labels"),
+        ('{"labels": {"en": "x"}, "fields": [{"name": "a", "required": 1}]}', "required"),
+        ('{"labels": {"en": "x"}, "fields": [{"name": "type"}]}', "type"),
+        ("[" * 100_000, "JSON"),
+        ('{"labels": {"en": 1e400}, "fields": []}', "JSON"),
+    ],
+)
+def test_a_type_that_cannot_be_defined(sudur: Commands, tmp_path: Path, text: str, part: str) -> None:
+    made = init(sudur, tmp_path / "a")
+    (tmp_path / "type.json").write_text(text)
+    done = sudur("authority", "define-type", tmp_path / "type.json", "--dir", made.path, "--node", "n")
+    assert_one_line(done, 1, "type.json", part)
+
+
+# --- the agency's keys -------------------------------------------------------------------------
+
+
+def test_keygen_never_prints_a_secret(sudur: Commands, tmp_path: Path) -> None:
+    shown = ""
+    for use in ("submit", "registry", "envelope"):
+        for more in ([], ["--json"]):
+            done = sudur("agency", "keygen", "--dir", tmp_path / "g", "--use", use, *more)
+            assert done.code == 0
+            shown += done.out + done.err
+    names = sorted(path.name for path in (tmp_path / "g").glob("*.key.json"))
+    assert names == [f"{use}{n}.key.json" for use in ("envelope", "registry", "submit") for n in ("-2", "")]
+    for name in names:
+        secret = KeyFile(tmp_path / "g" / name).open(None).secret
+        assert secret.hex() not in shown
+        assert json.loads((tmp_path / "g" / name).read_text())["secret"]["open"] not in shown
+
+
+def test_keygen_does_not_overwrite(sudur: Commands, tmp_path: Path) -> None:
+    assert sudur("agency", "keygen", "--dir", tmp_path / "g", "--label", "desk").code == 0
+    done = sudur("agency", "keygen", "--dir", tmp_path / "g", "--label", "desk")
+    assert done.code == 1
+    assert "exists already" in done.err
+    assert_one_line(sudur("agency", "keygen", "--dir", tmp_path / "g", "--label", "../x"), 1, "label")
+
+
+def test_one_command_at_a_time(sudur: Commands, tmp_path: Path) -> None:
+    assert sudur("agency", "keygen", "--dir", tmp_path / "g").code == 0
+    with locked(tmp_path / "g"):
+        assert_one_line(sudur("agency", "keygen", "--dir", tmp_path / "g"), 1, "another command")
+
+
+# --- as processes ------------------------------------------------------------------------------
+
+
+def test_a_process_ends_as_the_function_does(tmp_path: Path) -> None:
+    assert_one_line(finish(start("verify")), 64, "RECEIPT")
+    done = finish(start("agency", "keygen", "--dir", tmp_path / "g", SUDUR_PASSPHRASE=""))
+    assert done.code == 0
+    assert "not encrypted" in done.err
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    process = start("--help")
+    assert process.stdout is not None
+    process.stdout.close()
+    process.wait(60)
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()

@@ -1,0 +1,61 @@
+"""Files: old or new and never a part, capped, locked."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from tools import files
+from tools.errors import DirectoryInUse, FileProblem
+
+
+def test_a_write_replaces_the_whole(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    files.write_file(path, b"one")
+    files.write_file(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["f"]
+
+
+def test_a_write_that_fails_leaves_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f"
+    files.write_file(path, b"one")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FileProblem, match="No space left"):
+        files.write_file(path, b"two")
+    assert path.read_bytes() == b"one"
+    assert os.listdir(tmp_path) == ["f"]
+
+
+def test_a_new_file_is_never_written_over_another(tmp_path: Path) -> None:
+    files.write_new_file(tmp_path / "f", b"one", files.PUBLIC)
+    with pytest.raises(FileProblem, match="exists already"):
+        files.write_new_file(tmp_path / "f", b"two")
+    assert (tmp_path / "f").read_bytes() == b"one"
+    assert os.listdir(tmp_path) == ["f"]
+
+
+def test_reads_are_capped(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"12345")
+    assert files.read_file(tmp_path / "f", 5) == b"12345"
+    with pytest.raises(FileProblem, match="larger than 4"):
+        files.read_file(tmp_path / "f", 4)
+    with pytest.raises(FileProblem, match="No such file"):
+        files.read_file(tmp_path / "g", 4)
+    with pytest.raises(FileProblem, match="directory"):
+        files.read_file(tmp_path, 4)
+
+
+def test_a_directory_is_one_commands_at_a_time(tmp_path: Path) -> None:
+    with files.locked(tmp_path), pytest.raises(DirectoryInUse), files.locked(tmp_path):
+        pass
+    with files.locked(tmp_path):
+        pass

@@ -1,0 +1,93 @@
+"""Static resources over HTTP: caps while bytes arrive, no redirects, what never changes fetched once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tools.errors import AnswerWrong, NotFound, Unavailable, Usage
+from tools.http_resources import HttpResources
+
+
+class Endless(httpx.SyncByteStream):
+    """A body that never ends, and counts how much of it was taken."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            self.taken += 4096
+            yield bytes(4096)
+
+
+def served(response: httpx.Response | Exception) -> tuple[HttpResources, list[str]]:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        assert request.headers["Accept-Encoding"] == "identity"
+        if isinstance(response, Exception):
+            raise response
+        return response
+
+    return HttpResources("http://node.example/base/", transport=httpx.MockTransport(answer)), asked
+
+
+def test_what_never_changes_is_fetched_once() -> None:
+    resources, asked = served(httpx.Response(200, stream=httpx.ByteStream(b"tile")))
+    assert resources.fetch("tile/0/000.p/3") == resources.fetch("tile/0/000.p/3") == b"tile"
+    assert asked == ["/base/tile/0/000.p/3"]
+
+
+def test_the_newest_checkpoint_is_fetched_each_time() -> None:
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(200, stream=httpx.ByteStream(b"note"))
+
+    resources = HttpResources("http://node.example", transport=httpx.MockTransport(answer))
+    resources.fetch("checkpoint")
+    resources.fetch("checkpoint")
+    assert asked == ["/checkpoint", "/checkpoint"]
+
+
+@pytest.mark.parametrize(
+    ("path", "cap"),
+    [("tile/0/000", 8192), ("status/chunk/00", 32_768), ("checkpoint", 1 << 20), ("other", 0)],
+)
+def test_a_body_without_end_is_cut_off(path: str, cap: int) -> None:
+    body = Endless()
+    resources, _ = served(httpx.Response(200, stream=body))
+    with pytest.raises(AnswerWrong, match="never has"):
+        resources.fetch(path)
+    assert body.taken <= cap + 4096
+
+
+@pytest.mark.parametrize(
+    ("response", "error"),
+    [
+        (httpx.Response(404), NotFound),
+        (httpx.Response(503), Unavailable),
+        (httpx.Response(429), Unavailable),
+        (httpx.Response(302, headers={"Location": "http://elsewhere.example"}), AnswerWrong),
+        (httpx.Response(400), AnswerWrong),
+        (httpx.ConnectError("refused"), Unavailable),
+        (httpx.ReadTimeout(""), Unavailable),
+    ],
+)
+def test_answers_that_are_none(response: httpx.Response | Exception, error: type[Exception]) -> None:
+    resources, _ = served(response)
+    with pytest.raises(error):
+        resources.fetch("checkpoint")
+
+
+@pytest.mark.parametrize(
+    "url", ["", "node", "ftp://node", "http://", "http://a b", "http://n/?q", "//n", "http://[:"]
+)
+def test_urls_that_are_none(url: str) -> None:
+    with pytest.raises(Usage):
+        HttpResources(url)
