@@ -69,15 +69,15 @@ def serving(directory: Path) -> Iterator[Serving]:
             process.wait(60)
 
 
-async def _serve(directory: Path) -> None:
+async def _serve(directory: Path, fresh: bytes | None) -> None:
     configure_logs(level=logging.WARNING)
     began = time.perf_counter()
     settings = Settings(data_dir=directory, grpc=_ANY_PORT, http=_ANY_PORT)
-    fresh = None if directory.exists() else genesis_leaf()
     async with start_node(settings, [signer("log")], fresh) as node:
         print(node.grpc, node.http, time.perf_counter() - began, flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(Path(sys.argv[1])))
+    where = Path(sys.argv[1])
+    asyncio.run(_serve(where, None if where.exists() else genesis_leaf()))

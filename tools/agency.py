@@ -142,7 +142,7 @@ def issue(
     again, and it finishes that work, with nothing lost and nothing issued twice. Another command
     finishes it too, and first. When nothing is left to finish, the same file makes a new document.
 
-    Example: sudur agency issue --node localhost:7000 --dir registry --type 1 --field "child=نور" birth.pdf
+    Example: sudur agency issue --node 127.0.0.1:7070 --dir registry --type 1 --field "child=نور" birth.pdf
     """
     values = _fields(field or ())
     here = AgencyDirectory.open(directory)

@@ -25,6 +25,7 @@ from ledger.changes import (
     TypeDefined,
     parse_change,
 )
+from ledger.documents import check_composed
 from ledger.errors import FormatError, RuleError, UnknownAgency
 from ledger.leaves import NONE
 from ledger.registry_records import AgencyRecord, LedgerRecord
@@ -137,7 +138,7 @@ def enrol(
     Two changes are logged, each signed by k of the authority's keys. When the second could not be sent,
     the same command finishes it and enrols nobody twice.
 
-    Example: sudur authority enrol --dir authority --node localhost:7000 --name "en=Civil Registry"
+    Example: sudur authority enrol --dir authority --node 127.0.0.1:7070 --name "en=Civil Registry"
     --name "ar=السجل المدني" --role issue --type 1 --key submit.pub.json
     """
     authority = AuthorityDirectory.open(directory)
@@ -185,7 +186,7 @@ def define_type(
     "required": true, "shown": true, "expiry": false, "identity": true}]}. The four flags may be left out
     when they are false, a field's labels when its name will do.
 
-    Example: sudur authority define-type --dir authority --node localhost:7000 birth.json
+    Example: sudur authority define-type --dir authority --node 127.0.0.1:7070 birth.json
     """
     authority = AuthorityDirectory.open(directory)
     body = _read_type(definition)
@@ -290,6 +291,7 @@ def _names(values: Sequence[str]) -> dict[str, str]:
             raise Usage(f"{value!r} is not LANG=NAME", where="--name", fix="write it like en=Registry")
         if language in names:
             raise Usage(f"{language} is given twice", where="--name")
+        check_composed(f"--name {language}", text)
         names[language] = text
     return names
 
@@ -333,11 +335,17 @@ def _read_type(path: Path) -> TypeDefined:
     for field in value["fields"]:
         if not isinstance(field, dict):
             raise FormatError("each field is an object", where=f"{path}: fields")
-        given = {"labels": {"en": field.get("name")}, **plain, **field}
-        field.update(given)
+        # An expiry is always shown, so nobody has to say so.
+        shown = {"shown": field.get("expiry") is True}
+        field.update({"labels": {"en": field.get("name")}, **plain, **shown, **field})
     reader = Reader(value, str(path))
     body = TypeDefined.read(reader)
     reader.done()
+    for one in body.fields:
+        for text in (one.name, *one.labels.values()):
+            check_composed(f"{path}: field {one.name}", text)
+    for text in body.labels.values():
+        check_composed(f"{path}: labels", text)
     _check_body(Subject("type", 1), body)
     return body
 

@@ -11,7 +11,7 @@ from ledger.errors import SudurError
 from tools.client import LedgerClient
 from tools.ui import remark
 
-Node = Annotated[str, typer.Option(metavar="ADDR", help="The node's gRPC address, like localhost:7000.")]
+Node = Annotated[str, typer.Option(metavar="ADDR", help="The node's gRPC address, like 127.0.0.1:7070.")]
 PassphraseFile = Annotated[
     Path | None,
     typer.Option(
