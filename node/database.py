@@ -6,6 +6,8 @@ then synced with ``flush_wal``, because ``write`` holds Python's lock and ``flus
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -26,7 +28,7 @@ from rocksdict import (
     WriteBatch,
 )
 
-from node.errors import DataInUse, ReadOnly, StoreDamaged
+from node.errors import DataInUse, DiskFull, ReadOnly, StoreDamaged
 
 META: Final = "default"
 ENTRIES: Final = "entries"
@@ -140,10 +142,14 @@ class Database:
             family.compact_range(None, None)
 
     def close(self) -> None:
-        """Close, and let go of the directory's lock. Closing twice is no error."""
+        """Close, and let go of the directory's lock. Closing twice is no error, nor is a failed database.
+
+        What was synced is safe whatever RocksDB says here; what was not, nobody was told of.
+        """
         self._handles.clear()
         for family in (*self._families.values(), self._root):
-            with suppress(DbClosedError):
+            # A database that failed to write says so once more; it is closed all the same.
+            with suppress(Exception):
                 family.close()
 
 
@@ -185,13 +191,20 @@ def _open(path: Path, cache: Cache) -> Rdict:
             )
         except Exception as error:
             text = str(error)
-            if "LOCK" not in text:
+            if os.strerror(errno.ENOSPC) in text:
+                raise DiskFull(
+                    "RocksDB cannot open it: the disk is full",
+                    where=str(path),
+                    fix="free some space; nothing is damaged",
+                ) from error
+            by_us = os.strerror(errno.ENOLCK) in text
+            if not by_us and os.strerror(errno.EAGAIN) not in text:
                 raise StoreDamaged(
                     f"RocksDB cannot open it: {text}",
                     where=str(path),
                     fix="restore the data directory from a replica; do not delete parts of it",
                 ) from error
-            if "current process" not in text or time.monotonic() > deadline:
+            if not by_us or time.monotonic() > deadline:
                 raise DataInUse(
                     "another process has this data directory open",
                     where=str(path),

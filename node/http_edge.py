@@ -93,7 +93,7 @@ class Edge:
             raise RuntimeError(f"the node speaks HTTP only, not {scope['type']}")
         started = time.perf_counter()
         answer = _Answer(send, scope)
-        # The inner scope says GET for HEAD; the server's own still says HEAD.
+        # The server's own scope still says HEAD, so it leaves the body out.
         inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         try:
             refused = _refused(scope)
@@ -109,11 +109,10 @@ class Edge:
 
 
 class _Answer:
-    """Passes one response on, with the shared headers, and without a body for HEAD."""
+    """Passes one response on, with the shared headers."""
 
     def __init__(self, send: Send, scope: Scope) -> None:
         self._send = send
-        self._bare = scope["method"] == "HEAD"
         self._headers = [(b"x-content-type-options", b"nosniff")]
         if scope["raw_path"] not in OPERATIONS:
             self._headers.append((b"access-control-allow-origin", b"*"))
@@ -123,8 +122,6 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message = {**message, "headers": [*message["headers"], *self._headers]}
-        elif self._bare:
-            message = {**message, "body": b""}
         await self._send(message)
 
 

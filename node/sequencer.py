@@ -6,7 +6,10 @@ next one. There is no timer and no delay; a lone submission is a block of its ow
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -238,7 +241,7 @@ class Sequencer:
             except Exception as error:
                 # A bug, by definition. Nothing is left open: whoever waits is told, and the next turn
                 # begins with a recovery.
-                _LOG.exception("turn_failed")
+                _report("turn_failed", error)
                 self._broken = True
                 self._fault = ReadOnly(f"the sequencer failed: {error}", where="sequencer")
                 self._answer_queued(self._fault)
@@ -250,8 +253,6 @@ class Sequencer:
         if self._fault is not None:
             self._answer_queued(self._fault)
             return
-        if not self._queue:
-            return
         try:
             time_ms = seal_time(self._clock, self._committer.snapshot.state.time_ms)
             draft = rules.begin(self._committer.snapshot.state, self._store, time_ms)
@@ -259,12 +260,14 @@ class Sequencer:
             self._fault = error if isinstance(error, RetryableError) else ReadOnly(str(error))
             self._answer_queued(self._fault)
             return
+        if not self._queue:
+            return
         block = _Block(draft)
         try:
             self._fill(block)
             transition = block.draft.seal() if block.draft.leaves else None
         except Exception as error:
-            _LOG.exception("block_failed", entries=len(block.entries))
+            _report("block_failed", error)
             internal = _internal(error)
             self._answer(block, lambda _: internal)
             return
@@ -278,11 +281,9 @@ class Sequencer:
         try:
             room = self._free(self._disk_path)
             if room < self._settings.disk_floor:
-                return DiskFull(
+                return _disk_full(
                     f"{room >> 20} MiB are free, {self._settings.disk_floor >> 20} MiB must stay so",
-                    where=str(self._disk_path),
-                    fix="reads go on; submissions are taken again by themselves once there is space",
-                    retry_ms=10_000,
+                    self._disk_path,
                 )
             if self._broken:
                 self._publish(self._committer.recover())
@@ -290,8 +291,8 @@ class Sequencer:
                 _LOG.info("recovered", block=self._published.head.block, size=self._published.size)
         except Exception as error:
             if self._fault is None or str(error) not in str(self._fault):
-                _LOG.exception("not_recovered")
-            return ReadOnly(f"the store failed: {error}", where=str(self._disk_path))
+                _report("not_recovered", error)
+            return _fault_of(error, self._disk_path)
         return None
 
     def _fill(self, block: _Block) -> None:
@@ -304,7 +305,7 @@ class Sequencer:
             except SudurError as error:
                 self._settle(call, position, error)
             except Exception as error:
-                _LOG.exception("submission_failed", position=position)
+                _report("submission_failed", error)
                 self._settle(call, position, _internal(error))
                 self._rebuild(block)
             else:
@@ -352,10 +353,11 @@ class Sequencer:
             packed = b"".join((*block.packed, pack(transition.leaves[-1:])))
             published = self._committer.commit(transition, packed)
         except Exception as error:
-            _LOG.exception("commit_failed", block=transition.state.block)
+            _report("commit_failed", error)
             self._broken = True
-            self._fault = self._look() if not isinstance(error, RetryableError) else error
-            self._answer(block, self._found if self._fault is None else self._fault_of)
+            self._fault = self._look()
+            fault = self._fault
+            self._answer(block, self._found if fault is None else lambda _: fault)
             return
         self._publish(published)
         state = transition.state
@@ -399,10 +401,6 @@ class Sequencer:
             return self.placement(index, repeat=entry.repeat)
         return RetryableError("the block could not be written", where="store", fix="send it again")
 
-    def _fault_of(self, entry: _Entry) -> Outcome:
-        assert self._fault is not None
-        return self._fault
-
     def _answer(self, block: _Block, outcome: Callable[[_Entry], Outcome]) -> None:
         for entry in block.entries:
             try:
@@ -426,6 +424,8 @@ class Sequencer:
             self._settle(call, position, error)
 
     def _publish(self, published: Published) -> None:
+        if published.head == self._published.head:
+            return
         self._published = published
         for hook in self._publish_hooks:
             _guarded(hook, published)
@@ -445,8 +445,33 @@ def _guarded(callback: Callable[..., None], *arguments: object) -> None:
     """Another's callback must not end this thread: a closed event loop, for one, raises."""
     try:
         callback(*arguments)
-    except Exception:
-        _LOG.exception("callback_failed")
+    except Exception as error:
+        _report("callback_failed", error)
+
+
+def _disk_full(what: str, path: Path) -> DiskFull:
+    return DiskFull(
+        what,
+        where=str(path),
+        fix="reads go on; submissions are taken again by themselves once there is space",
+        retry_ms=10_000,
+    )
+
+
+def _fault_of(error: Exception, path: Path) -> RetryableError:
+    """What callers are told while a store cannot be brought back."""
+    if isinstance(error, RetryableError):
+        return error
+    # RocksDB's errors have no number, only the system's text.
+    if os.strerror(errno.ENOSPC) in str(error):
+        return _disk_full(str(error), path)
+    return ReadOnly(f"the store failed: {error}", where=str(path), fix="see the node's log")
+
+
+def _report(event: str, error: Exception) -> None:
+    """Log an error with its trace as text: no frame's variables, which may be large, or secret."""
+    trace = "".join(traceback.format_tb(error.__traceback__))
+    _LOG.error(event, error=f"{type(error).__name__}: {error}", trace=trace)
 
 
 def _internal(error: Exception) -> NodeError:

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from hashlib import sha256
 
 from ledger.checkpoints import log_key, open_checkpoint
-from ledger.hashing import leaf_hashes, merkle_root
+from ledger.hashing import EMPTY_ROOT, leaf_hashes, merkle_root
 from ledger.records import Issue
 from ledger.submissions import pack, unpack
+from ledger.tree import Tree
 from node.node import LedgerNode
 from node.sequencer import Placement
 from tests.node.world import ORIGIN, World
@@ -27,15 +28,21 @@ def check_log(
     assert merkle_root(hashes) == head.root
     assert store.head() == head
     key = log_key(ORIGIN, world.log.public_key)
+    roots = {0: EMPTY_ROOT}
+    tree = Tree.empty()
+    for number in range(head.block + 1):
+        size = store.block(number).size
+        tree, _ = tree.append(hashes[tree.size : size])
+        roots[size] = tree.root()
     for note in {*released, node.published.checkpoint}:
         checkpoint = open_checkpoint(note, ORIGIN, [key]).checkpoint
-        assert merkle_root(hashes[: checkpoint.size]) == checkpoint.root
+        assert roots[checkpoint.size] == checkpoint.root
         assert store.checkpoint(checkpoint.size) == note
     first = 0
     for number in range(head.block + 1):
         block = store.block(number)
         assert block.first_index == first
-        assert block.root == merkle_root(hashes[: block.size])
+        assert block.root == roots[block.size]
         assert block.digest == sha256(pack(leaves[first : block.size])).digest()
         assert open_checkpoint(store.checkpoint(block.size), ORIGIN, [key]).checkpoint.root == block.root
         first = block.size

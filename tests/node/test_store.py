@@ -1,0 +1,345 @@
+"""The store: what it gives back, what it refuses, what it forgets, and what it notices at a start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ledger import rules
+from ledger.hashing import EMPTY_ROOT, leaf_hash, leaf_hashes, merkle_root
+from ledger.leaves import NONE
+from ledger.records import Status
+from ledger.seals import Seal
+from ledger.signing_policy import ALL_KINDS, utc_day
+from ledger.status import EMPTY_CHUNK, EMPTY_CHUNK_HASH, read_status
+from ledger.submissions import open_submission, pack
+from ledger.tiles import encode_bundle
+from node import codec, database
+from node.database import Database
+from node.errors import DataInUse, NotFound, ReadOnly, StoreDamaged
+from node.node import LedgerNode
+from node.store import KEEP_SUPERSEDED_MS, Store
+from tests.node.world import World, placed, submit
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def node(world: World, tmp_path: Path) -> Iterator[LedgerNode]:
+    node = world.furnished(tmp_path / "data")
+    yield node
+    node.close()
+
+
+# --- reads -------------------------------------------------------------------------------------
+
+
+def test_leaves_bundles_and_tiles(world: World, node: LedgerNode) -> None:
+    for count in (1, 100, 256, 256, 40):
+        placed(submit(node.sequencer, world.issues(count))[0][0])
+    store, size = node.store, node.published.size
+    leaves = store.leaves(0, size)
+    assert [store.leaf(index) for index in range(size)] == leaves
+    assert store.leaves(250, 520) == leaves[250:520]
+    assert store.leaves(5, 5) == []
+    for number in range(size // 256):
+        assert store.bundle(number) == encode_bundle(leaves[number * 256 : (number + 1) * 256])
+    start = size // 256 * 256
+    for number, width in ((0, 1), (1, 255), (size // 256, 1), (size // 256, size - start)):
+        at = number * 256
+        assert store.bundle(number, width) == encode_bundle(leaves[at : at + width])
+    hashes = leaf_hashes(leaves)
+    for number, width in ((0, 256), (0, 7), (size // 256, size - start), (size // 256, 1)):
+        at = number * 256
+        assert store.tile(0, number, width) == b"".join(hashes[at : at + width])
+    assert store.tile(1, 0, 1) == merkle_root(hashes[:256])
+    mids = b"".join(merkle_root(hashes[at : at + 16]) for at in range(0, 256, 16))
+    assert store.tile_with_mids(0, 0) == (b"".join(hashes[:256]), mids)
+
+
+def test_what_is_not_there(node: LedgerNode) -> None:
+    store, size = node.store, node.published.size
+    asks: list[Callable[[], object]] = [
+        lambda: store.leaf(size),
+        lambda: store.leaf(-1),
+        lambda: store.leaves(0, size + 1),
+        lambda: store.bundle(0),
+        lambda: store.bundle(0, size + 1),
+        lambda: store.bundle(1, 1),
+        lambda: store.tile(0, 0, size + 1),
+        lambda: store.tile(0, 0),
+        lambda: store.tile(1, 0, 1),
+        lambda: store.tile(63, 0, 1),
+        lambda: store.block(99),
+        lambda: store.block(-1),
+        lambda: store.block_of(size),
+        lambda: store.checkpoint(1),
+        lambda: store.checkpoint(2**80),
+        lambda: store.object(bytes(32)),
+        lambda: store.tree_hashes(bytes(32)),
+        lambda: store.status_chunk(1),
+    ]
+    for ask in asks:
+        with pytest.raises(NotFound):
+            ask()
+
+
+def test_blocks_and_their_leaves(world: World, node: LedgerNode) -> None:
+    placements = [placed(submit(node.sequencer, world.issues(n))[0][0]) for n in (1, 3, 2)]
+    for placement in placements:
+        info = node.store.block(placement.block)
+        assert (info.size, info.time_ms) == (placement.block_size, placement.time_ms)
+        for index in range(info.first_index, info.size):
+            assert node.store.block_of(index) == info
+        assert Seal.decode(node.store.leaf(info.seal_index)).block == info.number
+    assert node.store.block_of(0).number == 0
+
+
+def test_look_ups(world: World, node: LedgerNode) -> None:
+    submission = world.issues(3)
+    placement = placed(submit(node.sequencer, submission)[0][0])
+    opened = open_submission(*submission)
+    keys = [one + b"\0\0\0\1" for one in opened.issues.commitments]
+    first = placement.first_record_index
+    stranger = world.commitments(1)[0] + b"\0\0\0\1"
+    assert node.store.find_issues([*keys, stranger]) == [first, first + 1, first + 2, None]
+    assert node.store.find_issues([stranger]) == [None]
+    assert node.store.find_issues([keys[0][:32] + b"\0\0\0\2"]) == [None]
+    identity = opened.head.identity(world.genesis)
+    assert node.store.find_submission(opened.head.claimed_ms, identity) == placement.submission_index
+    assert node.store.find_submission(opened.head.claimed_ms + 1, identity) is None
+    day = utc_day(placement.time_ms)
+    assert node.store.daily_count(1, "issue.original", day) == 3
+    assert node.store.daily_count(1, "issue.archive", day) == 0
+    assert node.store.daily_count(1, "issue.original", day + 1) == 0
+
+
+def test_every_kind_of_record_has_a_counter_of_its_own() -> None:
+    assert len({codec.daily_key(1, kind, 1) for kind in ALL_KINDS}) == len(ALL_KINDS)
+
+
+def test_registry_records_by_hash(world: World, node: LedgerNode) -> None:
+    state = node.published.state
+    hashes = node.store.tree_hashes(state.registry.root)
+    assert hashes == state.registry.tree.hashes
+    assert [leaf_hash(node.store.object(one)) for one in hashes] == list(hashes)
+    agency = state.registry.agency(1)
+    assert node.store.tree_hashes(agency.record.keys_root) == agency.key_tree.hashes
+    assert node.store.object(agency.key_tree.hashes[0]) == agency.keys[0].encode()
+    assert node.store.tree_hashes(EMPTY_ROOT) == ()
+
+
+def test_status_changes(world: World, node: LedgerNode) -> None:
+    placement = placed(submit(node.sequencer, world.issues(2))[0][0])
+    subject = placement.first_record_index
+    assert node.store.status_chunk(0) == EMPTY_CHUNK
+    suspended = placed(submit(node.sequencer, world.status(subject, subject, Status.SUSPENDED))[0][0])
+    at = suspended.first_record_index
+    assert node.store.latest_status(subject) == at
+    assert node.store.latest_status(subject + 1) is None
+    chunk = node.store.status_chunk(0)
+    assert read_status(chunk, subject) is Status.SUSPENDED
+    assert node.store.object(leaf_hash(chunk)) == chunk
+    placed(submit(node.sequencer, world.status(subject, at, Status.VALID))[0][0])
+    assert node.store.status_chunk(0) == EMPTY_CHUNK
+
+
+# --- what is forgotten -------------------------------------------------------------------------
+
+
+def test_superseded_chunks_and_lists_stay_for_an_hour(world: World, node: LedgerNode) -> None:
+    store = node.store
+    subject = placed(submit(node.sequencer, world.issues(2))[0][0]).first_record_index
+    roots, previous = [node.published.state.status.root], {subject: subject, subject + 1: subject + 1}
+
+    def turn(which: int, status: Status) -> bytes:
+        outcome = submit(node.sequencer, world.status(which, previous[which], status))[0][0]
+        previous[which] = placed(outcome).first_record_index
+        roots.append(node.published.state.status.root)
+        return node.published.state.status.hashes[0]
+
+    one = turn(subject, Status.SUSPENDED)
+    two = turn(subject + 1, Status.SUSPENDED)
+    again = turn(subject + 1, Status.VALID)
+    assert again == one != two
+    world.clock.ms += KEEP_SUPERSEDED_MS // 2
+    three = turn(subject + 1, Status.SUSPENDED)
+    assert three == two
+    for root in roots:
+        assert store.tree_hashes(root)
+    # An hour after "one" was first superseded: it has been in use since, and superseded later once more.
+    world.clock.ms += KEEP_SUPERSEDED_MS // 2 + 1
+    placed(submit(node.sequencer, world.issues())[0][0])
+    for digest in (one, two):
+        assert store.object(digest)
+    assert store.tree_hashes(roots[1])
+    world.clock.ms += KEEP_SUPERSEDED_MS
+    placed(submit(node.sequencer, world.issues())[0][0])
+    with pytest.raises(NotFound):
+        store.object(one)
+    with pytest.raises(NotFound):
+        store.tree_hashes(roots[1])
+    assert store.object(two) == store.status_chunk(0)
+    assert store.object(EMPTY_CHUNK_HASH) == EMPTY_CHUNK
+    assert store.tree_hashes(node.published.state.registry.root)
+
+
+def test_what_is_superseded_again_just_now_stays_for_another_hour(world: World, node: LedgerNode) -> None:
+    subject = placed(submit(node.sequencer, world.issues(2))[0][0]).first_record_index
+
+    def turn(which: int, previous: int, status: Status) -> int:
+        outcome = submit(node.sequencer, world.status(which, previous, status))[0][0]
+        return placed(outcome).first_record_index
+
+    turn(subject, subject, Status.SUSPENDED)
+    chunk = node.store.status_chunk(0)
+    at = turn(subject + 1, subject + 1, Status.SUSPENDED)
+    at = turn(subject + 1, at, Status.VALID)
+    assert node.store.status_chunk(0) == chunk
+    world.clock.ms += KEEP_SUPERSEDED_MS
+    # This block looks at the first time that the chunk was superseded, and supersedes it once more.
+    turn(subject + 1, at, Status.SUSPENDED)
+    assert node.store.object(leaf_hash(chunk)) == chunk
+    world.clock.ms += KEEP_SUPERSEDED_MS
+    placed(submit(node.sequencer, world.issues())[0][0])
+    with pytest.raises(NotFound):
+        node.store.object(leaf_hash(chunk))
+
+
+def test_the_hour_goes_on_over_a_restart(world: World, tmp_path: Path) -> None:
+    node = world.furnished(tmp_path / "data")
+    before = node.published.state.registry.root
+    world.enrol(node, 2)
+    assert node.store.tree_hashes(before)
+    node.close()
+    node = world.open(tmp_path / "data")
+    world.clock.ms += KEEP_SUPERSEDED_MS + 1
+    placed(submit(node.sequencer, world.issues())[0][0])
+    with pytest.raises(NotFound):
+        node.store.tree_hashes(before)
+    node.close()
+    world.open(tmp_path / "data").close()
+
+
+def test_submissions_are_forgotten_once_the_rules_would_refuse_them(world: World, node: LedgerNode) -> None:
+    submission = world.issues()
+    placed(submit(node.sequencer, submission)[0][0])
+    head = open_submission(*submission).head
+    key = (head.claimed_ms, head.identity(world.genesis))
+    world.clock.ms += 7 * 86_400_000 - 1_000
+    placed(submit(node.sequencer, world.issues())[0][0])
+    assert placed(submit(node.sequencer, submission)[0][0]).repeat
+    world.clock.ms += 2 * 3_600_000
+    placed(submit(node.sequencer, world.issues())[0][0])
+    assert node.store.find_submission(*key) is None
+
+
+# --- starts ------------------------------------------------------------------------------------
+
+
+def test_what_is_loaded_is_what_was_committed(world: World, tmp_path: Path) -> None:
+    node = world.furnished(tmp_path / "data")
+    subject = placed(submit(node.sequencer, world.issues(256), world.issues(100))[0][0]).first_record_index
+    placed(submit(node.sequencer, world.status(subject, subject, Status.REVOKED))[0][0])
+    before = node.committer.snapshot
+    node.close()
+    store = Store(tmp_path / "data" / "db")
+    assert store.load() == before
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("family", "pick"),
+    [
+        (database.META, 0),
+        (database.TILES, 0),
+        (database.BLOCKS, -1),
+        (database.ENTRIES, -1),
+        *[(database.OBJECTS, n) for n in range(3)],
+    ],
+)
+def test_damage_is_noticed_at_the_start(world: World, tmp_path: Path, family: str, pick: int) -> None:
+    world.furnished(tmp_path / "data").close()
+    db = Database(tmp_path / "data" / "db")
+    rows = list(db.rows(family))
+    key, row = rows[pick]
+    batch = db.batch()
+    batch.put(family, key, row[:-1] + bytes((row[-1] ^ 1,)))
+    db.write(batch)
+    db.sync()
+    db.close()
+    if family == database.OBJECTS:
+        # Old records stay, and nobody reads them at a start: some of these damage what is current.
+        try:
+            world.open(tmp_path / "data").close()
+        except StoreDamaged:
+            return
+        store = Store(tmp_path / "data" / "db")
+        with pytest.raises(StoreDamaged, match="another hash"):
+            store.object(key)
+        store.close()
+        return
+    with pytest.raises(StoreDamaged) as caught:
+        world.open(tmp_path / "data")
+    assert caught.value.fix
+
+
+def test_a_list_that_is_missing_is_noticed(world: World, tmp_path: Path) -> None:
+    node = world.furnished(tmp_path / "data")
+    root = node.published.state.registry.root
+    node.close()
+    db = Database(tmp_path / "data" / "db")
+    batch = db.batch()
+    batch.delete(database.LISTS, root)
+    db.write(batch)
+    db.close()
+    with pytest.raises(StoreDamaged, match=root.hex()):
+        world.open(tmp_path / "data")
+
+
+def test_a_damaged_table_file_is_named(world: World, tmp_path: Path) -> None:
+    world.furnished(tmp_path / "data").close()
+    (tmp_path / "data" / "db" / "CURRENT").write_bytes(b"nonsense\n")
+    with pytest.raises(StoreDamaged, match="RocksDB"):
+        world.open(tmp_path / "data")
+
+
+def test_one_process_at_a_time_and_closing_twice(tmp_path: Path) -> None:
+    store = Store(tmp_path / "db")
+    with pytest.raises(DataInUse) as caught:
+        Store(tmp_path / "db")
+    assert str(tmp_path / "db") in str(caught.value)
+    assert store.head() is None
+    with pytest.raises(NotFound, match="no ledger"):
+        store.load()
+    store.close()
+    store.close()
+    with pytest.raises(ReadOnly):
+        store.find_submission(1, bytes(32))
+    Store(tmp_path / "db").close()
+
+
+def test_a_block_that_only_seals(world: World, node: LedgerNode) -> None:
+    """An idle ledger may let its time move."""
+    before = node.committer.snapshot.state
+    transition = rules.begin(before, node.store, before.time_ms + 5).seal()
+    node.sequencer.stop()
+    published = node.committer.commit(transition, pack(transition.leaves))
+    assert published.size == before.size + 1
+    assert Seal.decode(node.store.leaf(published.size - 1)).previous != NONE
+
+
+def test_another_process_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path / "db")
+    script = f"from pathlib import Path; from node.store import Store; Store(Path({str(tmp_path / 'db')!r}))"
+    other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert other.returncode == 1
+    assert "another process has this data directory open" in other.stderr
+    store.close()
