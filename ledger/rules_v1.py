@@ -92,7 +92,7 @@ class Draft:
         before, after = self.registry, amend(self.registry, decoded, index, self._before.block + 1)
         self.registry = after
         self._subjects |= _touched(before, after)
-        self._append([leaf], [leaf_hash(leaf)])
+        self._append([leaf], [leaf_hash(leaf)], len(leaf))
         return index
 
     # --- submissions ---
@@ -104,7 +104,7 @@ class Draft:
         SignatureInvalid, with the record named where one is at fault.
         """
         head, index = submission.head, self.next_index
-        self._require_room(1 + head.count, len(submission.leaf) + sum(map(len, submission.records)))
+        self._require_room(1 + head.count, submission.size)
         self._check_claimed_time(head.claimed_ms)
         identity = head.identity(self._before.genesis)
         self._check_repeated((head.claimed_ms, identity))
@@ -127,7 +127,8 @@ class Draft:
         self._statuses.update(statuses)
         self._daily.update(counts)
         self._submissions[head.claimed_ms, identity] = index
-        self._append(submission.leaves, [leaf_hash(submission.leaf), *submission.record_hashes])
+        hashes = [leaf_hash(submission.leaf), *submission.record_hashes]
+        self._append(submission.leaves, hashes, submission.size)
         return index
 
     def _require_room(self, leaves: int, size: int) -> None:
@@ -154,7 +155,7 @@ class Draft:
             raise SubmissionRepeated(f"this submission is in the ledger, at index {first}", index=first)
 
     def _check_authority(self, submission: Submission) -> None:
-        if submission.issues.commitments or any(
+        if submission.issues.keys or any(
             not isinstance(record, StatusChange) for _, record in submission.others
         ):
             raise NotEntitled("the authority itself submits status changes only")
@@ -208,7 +209,8 @@ class Draft:
     def _check_issues(
         self, agency: Agency | None, number: int, issues: IssueColumns, first: int
     ) -> dict[bytes, int]:
-        if agency is None or not issues.commitments:
+        keys = issues.keys
+        if agency is None or not keys:
             return {}
         roles, types = agency.record.roles.latest, agency.record.types.latest
         if "issue" not in roles:
@@ -219,19 +221,17 @@ class Draft:
                     f"agency {number} may not issue documents of type {document_type}",
                     fix=f"it may issue types {', '.join(map(str, types)) or 'none'}",
                 )
-        suffix = number.to_bytes(4, "big")
-        keys = [commitment + suffix for commitment in issues.commitments]
-        indexes = [first + position for position in issues.positions]
-        fresh = dict(zip(keys, indexes, strict=True))
+        fresh = dict(zip(keys, map(first.__add__, issues.positions), strict=True))
         if len(fresh) != len(keys) or not self._issues.keys().isdisjoint(fresh):
             self._name_duplicate(keys, issues.positions)
         earlier = self._reader.find_issues(keys)
-        for position, index in zip(issues.positions, earlier, strict=True):
-            if index is not None:
-                raise _duplicate(position, index)
+        if earlier.count(None) != len(keys):
+            for position, index in zip(issues.positions, earlier, strict=True):
+                if index is not None:
+                    raise _duplicate(position, index)
         return fresh
 
-    def _name_duplicate(self, keys: list[bytes], positions: Sequence[int]) -> None:
+    def _name_duplicate(self, keys: Sequence[bytes], positions: Sequence[int]) -> None:
         seen: dict[bytes, int] = {}
         for position, key in zip(positions, keys, strict=True):
             earlier = self._issues.get(key)
@@ -323,10 +323,10 @@ class Draft:
 
     # --- sealing ---
 
-    def _append(self, leaves: tuple[bytes, ...] | list[bytes], hashes: list[bytes]) -> None:
+    def _append(self, leaves: Sequence[bytes], hashes: list[bytes], size: int) -> None:
         self.leaves += leaves
         self._hashes += hashes
-        self._bytes += sum(map(len, leaves)) + 2 * len(leaves)
+        self._bytes += size + 2 * len(leaves)
 
     def seal(self) -> Transition:
         """End the block. A block may hold nothing but its seal."""

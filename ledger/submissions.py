@@ -11,6 +11,7 @@ docs/format.md, section SUBMISSION.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -115,11 +116,12 @@ def _decode_signatures(leaf: bytes, at: int) -> tuple[KeySignature, ...]:
 class IssueColumns:
     """The ISSUE records of a submission, column by column, so that a bulk costs no object a record.
 
-    ``positions`` are those within the submission. ``grounds`` counts each (document type, basis).
+    ``positions`` are those within the submission; ``keys`` what the store knows each ISSUE by, its
+    commitment ‖ agency u32. ``grounds`` counts each (document type, basis).
     """
 
     positions: Sequence[int]
-    commitments: Sequence[bytes]
+    keys: Sequence[bytes]
     grounds: dict[tuple[int, Basis], int]
 
 
@@ -133,6 +135,8 @@ class Submission:
     record_hashes: tuple[bytes, ...]
     issues: IssueColumns
     others: tuple[tuple[int, Record], ...]
+    size: int
+    """Bytes of the leaf and its records."""
 
     @property
     def leaves(self) -> tuple[bytes, ...]:
@@ -210,7 +214,8 @@ def _bind(
             "the records are not those that the submission's root covers",
             fix="sign the submission again over the records that are sent",
         )
-    return Submission(leaf, head, tuple(records), tuple(hashes), columns, tuple(others))
+    size = len(leaf) + sum(map(len, records))
+    return Submission(leaf, head, tuple(records), tuple(hashes), columns, tuple(others), size)
 
 
 _ISSUE_SIZE: Final = Issue.LAYOUT.size
@@ -233,18 +238,18 @@ def _issue_columns(agency: int, count: int, packed: bytes) -> IssueColumns | Non
     high, low, bases = packed[8::stride], packed[9::stride], packed[10::stride]
     if max(bases) > max(_BASES):
         return None
-    seen: dict[tuple[int, int, int], int] = {}
-    for ground in zip(high, low, bases, strict=True):
-        seen[ground] = seen.get(ground, 0) + 1
+    seen = Counter(zip(high, low, bases, strict=True))
     grounds = {(top << 8 | end, _BASES[basis]): number for (top, end, basis), number in seen.items()}
-    commitments = [packed[at : at + 32] for at in range(11, len(packed), stride)]
-    return IssueColumns(range(count), commitments, grounds)
+    suffix = header[4:]
+    keys = [packed[at : at + 32] + suffix for at in range(11, len(packed), stride)]
+    return IssueColumns(range(count), keys, grounds)
 
 
 def _sort_records(agency: int, records: list[bytes]) -> tuple[IssueColumns, list[tuple[int, Record]]]:
     positions: list[int] = []
-    commitments: list[bytes] = []
-    grounds: dict[tuple[int, Basis], int] = {}
+    keys: list[bytes] = []
+    grounds: Counter[tuple[int, Basis]] = Counter()
+    suffix = agency.to_bytes(4, "big")
     others: list[tuple[int, Record]] = []
     for position, leaf in enumerate(records):
         record = parse_record(leaf)
@@ -255,9 +260,8 @@ def _sort_records(agency: int, records: list[bytes]) -> tuple[IssueColumns, list
             )
         if isinstance(record, Issue):
             positions.append(position)
-            commitments.append(record.commitment)
-            ground = (record.document_type, record.basis)
-            grounds[ground] = grounds.get(ground, 0) + 1
+            keys.append(record.commitment + suffix)
+            grounds[record.document_type, record.basis] += 1
         else:
             others.append((position, record))
-    return IssueColumns(positions, commitments, grounds), others
+    return IssueColumns(positions, keys, dict(grounds)), others

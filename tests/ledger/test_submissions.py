@@ -147,7 +147,7 @@ def outcome(read: Any, leaf: bytes, packed: bytes) -> Any:
         made.records,
         made.record_hashes,
         list(columns.positions),
-        list(columns.commitments),
+        list(columns.keys),
         columns.grounds,
         made.others,
     )
@@ -227,7 +227,7 @@ def test_mixed_records_are_told_apart() -> None:
     ]
     made = open_submission(bulk(records), pack(records))
     assert list(made.issues.positions) == [1, 3, 4]
-    assert list(made.issues.commitments) == [commitment(n) for n in "abc"]
+    assert list(made.issues.keys) == [commitment(n) + b"\0\0\0\x07" for n in "abc"]
     assert made.issues.grounds == {(5, Basis.ORIGINAL): 2, (0, Basis.ARCHIVE): 1}
     assert [position for position, _ in made.others] == [0, 2]
     assert gather_submission(bulk(records), records) == made

@@ -106,7 +106,7 @@ def test_look_ups(world: World, node: LedgerNode) -> None:
     submission = world.issues(3)
     placement = placed(submit(node.sequencer, submission)[0][0])
     opened = open_submission(*submission)
-    keys = [one + b"\0\0\0\1" for one in opened.issues.commitments]
+    keys = list(opened.issues.keys)
     first = placement.first_record_index
     stranger = world.commitments(1)[0] + b"\0\0\0\1"
     assert node.store.find_issues([*keys, stranger]) == [first, first + 1, first + 2, None]
