@@ -35,6 +35,7 @@ from ledger.errors import (
     NotEntitled,
     PolicyUnmet,
     ProofInvalid,
+    RulesVersionUnknown,
     SudurError,
     TooFewSignatures,
     TypeNotPermitted,
@@ -44,6 +45,7 @@ from ledger.proofs import verify_inclusion
 from ledger.receipts import ProvenLeaf, ProvenRecord, Receipt
 from ledger.records import Issue, Status
 from ledger.registry_records import AgencyRecord, KeyRecord, LedgerRecord, TypeRecord
+from ledger.rules import SUPPORTED
 from ledger.rules_v1 import CLAIMED_FUTURE_MS
 from ledger.seals import Seal
 from ledger.signatures import key_fingerprint, verify
@@ -164,7 +166,13 @@ class _Check:
 
     def _check_seal_shape(self) -> Seal:
         with self._step("seal", VerdictCode.NOT_IN_LEDGER):
-            return Seal.decode(self.receipt.seal.leaf)
+            seal = Seal.decode(self.receipt.seal.leaf)
+        with self._step("seal", VerdictCode.CANNOT_TELL):
+            if seal.rules not in SUPPORTED:
+                raise RulesVersionUnknown(
+                    f"the ledger is under rules version {seal.rules}", fix="update this program and try again"
+                )
+        return seal
 
     def _check_witnesses(self, ledger: TrustedLedger, signed: SignedCheckpoint, seal: Seal) -> int | None:
         if self.now_ms < seal.time_ms - CLAIMED_FUTURE_MS:

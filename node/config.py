@@ -15,6 +15,8 @@ MAX_BULK: Final = 64
 MAX_PROOFS: Final = 1_024
 """Inclusion proofs in one call."""
 MEBIBYTE: Final = 1 << 20
+# With no floor at all RocksDB could not be opened again after a write that found the disk full.
+_LEAST_FLOOR: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,5 +87,5 @@ class Settings:
                 f"the public URL {self.public_url!a} is not usable",
                 fix="write it as https://host/path, without a slash at the end",
             )
-        if self.disk_floor < 0 or not (math.isfinite(self.stop_grace_s) and self.stop_grace_s >= 0):
-            raise NodeError("a disk floor and a time to stop are not negative")
+        if self.disk_floor < _LEAST_FLOOR or not (math.isfinite(self.stop_grace_s) and self.stop_grace_s >= 0):
+            raise NodeError(f"the disk floor is at least {_LEAST_FLOOR} bytes, a time to stop not negative")

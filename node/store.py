@@ -38,7 +38,7 @@ from ledger.rules_v1 import CLAIMED_PAST_MS
 from ledger.seals import Seal
 from ledger.signing_policy import RecordKind
 from ledger.state import State, Transition
-from ledger.status import EMPTY_CHUNK, EMPTY_CHUNK_HASH
+from ledger.status import CHUNK_SIZE, EMPTY_CHUNK, EMPTY_CHUNK_HASH
 from ledger.submissions import unpack
 from ledger.tiles import FULL_TILE_BYTES, MIDS_BYTES, TILE_WIDTH, TileId
 from ledger.tree import Tree
@@ -495,8 +495,11 @@ class Store:
                 continue
             batch.delete(SUPERSEDED, digest)
             if digest not in used:
-                batch.delete(OBJECTS, digest)
                 batch.delete(LISTS, digest)
+                # The root of a list of one is its item's hash, and that record may be in use.
+                row = self._db.get(OBJECTS, digest)
+                if row is not None and len(row) == CHUNK_SIZE:
+                    batch.delete(OBJECTS, digest)
         self._next_expiry_ms = None
 
     def _first_expiry(self) -> int | None:

@@ -94,8 +94,9 @@ def test_mutated_receipts_raise_only_our_errors(issued: Issued, data: bytes, dra
         receipt = parse_receipt(spoilt)
     except ReceiptFormatError:
         return
+    # Not the bytes are compared: a zlib stream can be written in more than one way.
     verdict = verify_receipt(receipt, issued.trust(), now_ms=issued.world.now)
-    assert (spoilt == data) == (verdict.code is VerdictCode.GENUINE)
+    assert (receipt == parse_receipt(data)) == (verdict.code is VerdictCode.GENUINE)
 
 
 @given(noise=st.binary(max_size=200))

@@ -18,6 +18,7 @@ from ledger.leaves import NONE
 from ledger.notes import NamedSigner
 from ledger.receipts import Receipt
 from ledger.records import Basis, Status
+from ledger.seals import Seal
 from ledger.signing_policy import KindPolicy, SigningPolicy
 from ledger.trust import Trust
 from ledger.verdicts import Verdict, VerdictCode
@@ -157,6 +158,13 @@ def test_a_clock_far_behind_cannot_tell(issued: Issued, receipt: Receipt) -> Non
     verdict = judge(issued, receipt, now_ms=issued.world.now - 300_001)
     assert verdict.code is C.CANNOT_TELL
     assert "clock" in verdict.reason
+
+
+def test_rules_that_this_program_does_not_know(issued: Issued, receipt: Receipt) -> None:
+    newer = replace(Seal.decode(receipt.seal.leaf), rules=2).encode()
+    verdict = judge(issued, replace(receipt, seal=replace(receipt.seal, leaf=newer)))
+    assert verdict.code is C.CANNOT_TELL
+    assert "update this program" in verdict.reason
 
 
 def _witnessed(issued: Issued, receipt: Receipt, names: Sequence[str], time_s: int) -> Receipt:
