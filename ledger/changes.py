@@ -233,11 +233,16 @@ class FieldDefinition:
 
 @dataclass(frozen=True, slots=True)
 class Genesis:
-    """The first leaf: who decides, and which keys sign for the log."""
+    """The first leaf: who decides, and which keys sign for the log.
+
+    ``time_ms`` is when it was made; block 0 is sealed at that very time, so that founding the
+    same ledger twice makes the same block, and not a fork.
+    """
 
     origin: str
     nonce: bytes
     training: bool
+    time_ms: int
     log_keys: tuple[str, ...]
     authority: AuthoritySet
     witness_policy: str
@@ -248,6 +253,7 @@ class Genesis:
             "origin": self.origin,
             "nonce": base64_text(self.nonce),
             "training": self.training,
+            "time_ms": u64_text(self.time_ms),
             "log_keys": list(self.log_keys),
             "authority": self.authority.to_json(),
             "witness_policy": self.witness_policy,
@@ -259,6 +265,7 @@ class Genesis:
             _plain(reader, "origin"),
             reader.data("nonce", size=32),
             reader.flag("training"),
+            reader.u64("time_ms"),
             _texts(reader, "log_keys", most=8, limit=4096),
             AuthoritySet.from_json(reader.member("authority")),
             reader.text("witness_policy", limit=16_384, empty=True),

@@ -50,6 +50,8 @@ from ledger.signing_policy import REGISTRY_KIND
 from ledger.witness_policy import parse_policy
 
 FIRST_RULES: Final = 1
+MAX_AGENCY_KEYS: Final = 1_024
+MAX_DEPTH: Final = 16
 
 # A record keeps its history, so it grows with every change; what could not be read back must not be
 # made. An agency cannot fill a record (its child's) so far that the authority could not suspend it,
@@ -143,6 +145,14 @@ class Registry:
             if junior == senior:
                 return True
         return False
+
+    def depth(self, number: int) -> int:
+        """How many steps an agency stands under the authority: 1 for one that it enrolled itself."""
+        steps = 0
+        while number != AUTHORITY:
+            number = self.agency(number).record.parent.latest
+            steps += 1
+        return steps
 
     # --- the next registry ---
 
@@ -493,8 +503,7 @@ def _enrol(registry: Registry, made: Change, body: change.AgencyEnrolled, index:
     number = made.subject.number
     if number != len(registry.agencies) + 1:
         raise ChangeRefused(f"agencies are numbered in order: the next one is {len(registry.agencies) + 1}")
-    if body.parent != AUTHORITY:
-        registry.agency(body.parent)
+    _check_depth(registry, body.parent)
     _check_types(registry, body.entitlement)
     record = AgencyRecord(
         number=number,
@@ -512,6 +521,12 @@ def _enrol(registry: Registry, made: Change, body: change.AgencyEnrolled, index:
         stolen_since=None,
     )
     return registry.with_agency(Agency(record))
+
+
+def _check_depth(registry: Registry, parent: int) -> None:
+    """Whether an agency may come under ``parent``: looking for an ancestor must stay cheap."""
+    if registry.depth(parent) >= MAX_DEPTH:
+        raise ChangeRefused(f"agencies stand at most {MAX_DEPTH} deep under the authority")
 
 
 def _check_types(registry: Registry, entitlement: change.Entitlement) -> None:
@@ -540,10 +555,11 @@ def _amend_agency(
     if isinstance(body, change.AgencyRenamed):
         record = replace(record, names=record.names.then(index, body.names))
     elif isinstance(body, change.AgencyMoved):
-        if body.parent != AUTHORITY:
-            registry.agency(body.parent)
-            if body.parent == record.number or registry.is_above(record.number, body.parent):
-                raise ChangeRefused("an agency cannot come under itself")
+        _check_depth(registry, body.parent)
+        if body.parent != AUTHORITY and (
+            body.parent == record.number or registry.is_above(record.number, body.parent)
+        ):
+            raise ChangeRefused("an agency cannot come under itself")
         record = replace(record, parent=record.parent.then(index, body.parent))
     elif isinstance(body, change.AgencyEntitled):
         _check_types(registry, body.entitlement)
@@ -591,6 +607,8 @@ def _add_keys(
     registry: Registry, agency: Agency, body: change.KeysAdded, signers: Signers, index: int
 ) -> Registry:
     registry = registry.with_fingerprints((key.algorithm, key.public_key) for key in body.keys)
+    if len(agency.keys) + len(body.keys) > MAX_AGENCY_KEYS:
+        raise ChangeRefused(f"an agency registers at most {MAX_AGENCY_KEYS} keys, ended ones included")
     for key in body.keys:
         if key.number != len(agency.keys) + 1:
             raise ChangeRefused(

@@ -39,9 +39,12 @@ def begin(state: State, reader: Reader, time_ms: int) -> Draft:
     return draft
 
 
-def genesis(leaf: bytes, time_ms: int) -> Transition:
-    """Block 0: the genesis change and its seal. Raises RuleError, FormatError, SignatureInvalid."""
-    return rules_v1.seal_genesis(found(leaf), leaf, time_ms)
+def genesis(leaf: bytes) -> Transition:
+    """Block 0: the genesis change and its seal, which bears the change's own time.
+
+    Raises RuleError, FormatError, SignatureInvalid.
+    """
+    return rules_v1.seal_genesis(found(leaf), leaf)
 
 
 def apply(state: State | None, reader: Reader, leaves: Sequence[bytes]) -> Transition:
@@ -59,7 +62,7 @@ def apply(state: State | None, reader: Reader, leaves: Sequence[bytes]) -> Trans
     except FormatError as error:
         raise BlockRefused(str(error), where=f"leaf {start + len(leaves) - 1}") from error
     if state is None:
-        transition = _apply_genesis(leaves, seal)
+        transition = _apply_genesis(leaves)
     else:
         transition = _replay(begin(state, reader, seal.time_ms), leaves, start)
     if transition.leaves[-1] != leaves[-1]:
@@ -70,11 +73,11 @@ def apply(state: State | None, reader: Reader, leaves: Sequence[bytes]) -> Trans
     return transition
 
 
-def _apply_genesis(leaves: Sequence[bytes], seal: Seal) -> Transition:
+def _apply_genesis(leaves: Sequence[bytes]) -> Transition:
     if len(leaves) != 2:
         raise BlockRefused("block 0 is the genesis and its seal", where="leaf 0")
     try:
-        return genesis(leaves[0], seal.time_ms)
+        return genesis(leaves[0])
     except _REFUSALS as error:
         raise BlockRefused(str(error), where="leaf 0") from error
 

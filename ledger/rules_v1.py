@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from ledger.changes import AUTHORITY, LEDGER, RegistryLeaf, Subject
+from ledger.changes import AUTHORITY, LEDGER, Genesis, RegistryLeaf, Subject
 from ledger.errors import (
     AgencySuspended,
     BlockRefused,
@@ -364,13 +364,16 @@ class Draft:
         )
 
 
-def seal_genesis(registry: Registry, leaf: bytes, time_ms: int) -> Transition:
-    """Block 0: the genesis leaf and its seal."""
+def seal_genesis(registry: Registry, leaf: bytes) -> Transition:
+    """Block 0: the genesis leaf, of which ``registry`` was made, and its seal."""
+    body = RegistryLeaf.decode(leaf).change().body
+    if not isinstance(body, Genesis):
+        raise BlockRefused("leaf 0 is no genesis")
     state = State(
         registry=registry,
         block=0,
         seal_index=1,
-        time_ms=time_ms,
+        time_ms=body.time_ms,
         documents=0,
         status=grown(MerkleList(), 2),
     )

@@ -15,7 +15,11 @@ from ledger.records import Basis, Status
 
 
 class VerdictCode(Enum):
-    """Stable machine codes. ``exit_code``: 0 genuine, 1 not to be accepted, 2 cannot tell."""
+    """Stable machine codes.
+
+    ``exit_code``: 0 genuine, 1 not to be accepted as it is, 2 cannot tell. An expired document is 1
+    though it is genuine: a script that looks at nothing else must not let it pass.
+    """
 
     GENUINE = "GENUINE"
     GENUINE_EXPIRED = "GENUINE_EXPIRED"
@@ -24,6 +28,7 @@ class VerdictCode(Enum):
     SUSPENDED = "SUSPENDED"
     SUPERSEDED = "SUPERSEDED"
     NOT_ENTITLED = "NOT_ENTITLED"
+    WRONG_TYPE = "WRONG_TYPE"
     ALTERED = "ALTERED"
     NOT_IN_LEDGER = "NOT_IN_LEDGER"
     WRONG_LEDGER = "WRONG_LEDGER"
@@ -31,7 +36,7 @@ class VerdictCode(Enum):
 
     @property
     def exit_code(self) -> int:
-        if self in (VerdictCode.GENUINE, VerdictCode.GENUINE_EXPIRED):
+        if self is VerdictCode.GENUINE:
             return 0
         return 2 if self in (VerdictCode.CANNOT_TELL, VerdictCode.DOUBTFUL) else 1
 
@@ -44,6 +49,7 @@ HEADLINES: Mapping[VerdictCode, str] = {
     VerdictCode.SUSPENDED: "Suspended: do not accept for now",
     VerdictCode.SUPERSEDED: "Superseded: ask for the newer document",
     VerdictCode.NOT_ENTITLED: "Not valid: the issuer was not entitled to issue it",
+    VerdictCode.WRONG_TYPE: "Another kind of document than was asked for",
     VerdictCode.ALTERED: "Altered: this is not what was issued",
     VerdictCode.NOT_IN_LEDGER: "Not in the ledger: nothing proves that it was issued",
     VerdictCode.WRONG_LEDGER: "Of another ledger: not one that you trust",

@@ -11,12 +11,13 @@ from ledger import rules
 from ledger.changes import Genesis, RegistryLeaf
 from ledger.checkpoints import log_key
 from ledger.errors import FormatError
+from ledger.rules_v1 import CLAIMED_FUTURE_MS
 from ledger.signatures import Signer
 from node.clock import Clock, SystemClock, seal_time
 from node.commit import Committer, found_ledger
 from node.database import Database
 from node.disk import FreeBytes, free_bytes
-from node.errors import NodeError, NotFound, StoreBehindMark
+from node.errors import ClockUnsound, NodeError, NotFound, StoreBehindMark
 from node.journal import EmbeddedJournal
 from node.mark import Mark
 from node.proofs import Proofs
@@ -69,8 +70,12 @@ class LedgerNode:
         """
         clock = clock or SystemClock()
         settings = settings or NodeSettings()
-        transition = rules.genesis(genesis_leaf, seal_time(clock, 0))
+        transition = rules.genesis(genesis_leaf)
         _check_named(genesis_leaf, signers)
+        if transition.state.time_ms > seal_time(clock, 0) + CLAIMED_FUTURE_MS:
+            raise ClockUnsound(
+                "the genesis was made later than this clock says it is now", fix="set the clock and try again"
+            )
         # The mark first: a database without one is refused from its first moment on.
         mark = Mark.create(mark_path or default_mark_path(data_dir), sync=settings.sync_mark)
         try:

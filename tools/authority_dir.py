@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,6 +208,7 @@ def _fill(
         origin=origin,
         nonce=secrets.token_bytes(32),
         training=training,
+        time_ms=time.time_ns() // 1_000_000,
         log_keys=(log_key(origin, log.public.key).format(),),
         authority=AuthoritySet(
             threshold,

@@ -29,7 +29,7 @@ FIELD = changes.FieldDefinition("holder", {"en": "Holder", "ckb": "خاوەن"},
 POLICY = SigningPolicy({"status": KindPolicy(((1, 1), (5, 2)), 9), "registry": KindPolicy(((1, 2),))})
 KEYS = {1: signer("a"), 2: signer("b")}
 ALL: list[tuple[Subject, ChangeBody]] = [
-    (LEDGER, changes.Genesis("origin", bytes(32), True, (log_key("log"),), authority_set(2, KEYS), "")),
+    (LEDGER, changes.Genesis("origin", bytes(32), True, 1, (log_key("log"),), authority_set(2, KEYS), "")),
     (LEDGER, changes.AuthorityReplaced(authority_set(1, KEYS))),
     (LEDGER, changes.LogKeyAdded(log_key("log"))),
     (LEDGER, changes.LogKeyEnded(log_key("log"), 2**64 - 1)),

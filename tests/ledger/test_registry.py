@@ -36,6 +36,8 @@ from ledger.hashing import leaf_hash, merkle_root
 from ledger.leaves import NONE
 from ledger.notes import SignatureType, VerifierKey
 from ledger.registry import (
+    MAX_AGENCY_KEYS,
+    MAX_DEPTH,
     MAX_RECORD_BY_AGENCY,
     MAX_RECORD_BY_AUTHORITY,
     Registry,
@@ -57,6 +59,7 @@ from ledger.signatures import Algorithm, Ed25519Signer
 from ledger.signing_policy import KindPolicy, SigningPolicy
 from tests.ledger.world import (
     ORIGIN,
+    START_MS,
     Keys,
     World,
     authority_set,
@@ -140,6 +143,7 @@ def genesis(signers: Keys | None = None, message: bytes = NO_GENESIS, **changed:
         "origin": ORIGIN,
         "nonce": bytes(32),
         "training": False,
+        "time_ms": START_MS,
         "log_keys": (log_key("log"),),
         "authority": authority_set(2, keys),
         "witness_policy": "",
@@ -791,3 +795,26 @@ def test_histories_answer_for_every_index() -> None:
     assert [history.at(i) for i in (5, 8, 9, 10, 99)] == ["a", "a", "b", "c", "c"]
     with pytest.raises(KeyError):
         history.at(4)
+
+
+def test_agencies_stand_at_most_sixteen_deep() -> None:
+    world = World()
+    deep = 0
+    for _ in range(MAX_DEPTH):
+        deep = world.enrol(parent=deep, submit=0)
+    with pytest.raises(ChangeRefused, match="16 deep"):
+        world.enrol(parent=deep, submit=0)
+    side = len(world.state.registry.agencies) + 1
+    assert world.enrol(submit=0) == side
+    with pytest.raises(ChangeRefused, match="16 deep"):
+        world.change(agency(side), changes.AgencyMoved(deep))
+
+
+def test_an_agency_registers_at_most_1024_keys() -> None:
+    """Ended ones count: a stolen registry key must not fill the ledger with keys."""
+    world = World()
+    number = world.enrol(submit=0)
+    for _ in range(MAX_AGENCY_KEYS // 64):
+        world.add_keys(number, ["submit"] * 64)
+    with pytest.raises(ChangeRefused, match="at most 1024 keys"):
+        world.add_keys(number, ["submit"])

@@ -94,7 +94,9 @@ def test_expiry_is_through_that_day_at_utc_plus_3() -> None:
     issued = Issued(expires="2026-01-05")
     last = 1_767_646_799_999  # 2026-01-05T23:59:59.999+03:00
     assert judge(issued, now_ms=last).code is C.GENUINE
-    assert judge(issued, now_ms=last + 1).code is C.GENUINE_EXPIRED
+    expired = judge(issued, now_ms=last + 1).code
+    assert expired is C.GENUINE_EXPIRED
+    assert expired.exit_code == 1, "a script that reads the exit code alone must not accept it"
 
 
 @pytest.mark.parametrize("basis", list(Basis))
@@ -369,7 +371,7 @@ def test_four_eyes_with_one_stolen_key_is_doubtful() -> None:
 def test_a_type_that_was_not_asked_for(issued: Issued, receipt: Receipt) -> None:
     assert judge(issued, receipt, expected_type=issued.type).code is C.GENUINE
     verdict = judge(issued, receipt, expected_type=issued.type + 1)
-    assert verdict.code is C.NOT_ENTITLED
+    assert verdict.code is C.WRONG_TYPE
     assert verdict.proven is None
 
 

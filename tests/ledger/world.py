@@ -194,7 +194,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.keys[AUTHORITY] = {i: signer(f"authority {i}") for i in range(1, self.n + 1)}
-        self.commit(rules.genesis(self.genesis_leaf(), self.now))
+        self.commit(rules.genesis(self.genesis_leaf()))
 
     def genesis_leaf(self) -> bytes:
         keys = self.keys[AUTHORITY]
@@ -202,6 +202,7 @@ class World:
             origin=self.origin,
             nonce=bytes(32),
             training=False,
+            time_ms=self.now,
             log_keys=(log_key("log", self.origin),),
             authority=authority_set(self.k, keys),
             witness_policy="",

@@ -28,6 +28,7 @@ from node.run import RunningNode, start_node
 from sudur.v1 import ledger_pb2, ledger_pb2_grpc
 from tests.ledger.world import (
     ORIGIN,
+    START_MS,
     authority_set,
     entitlement,
     issue,
@@ -45,7 +46,7 @@ ANY_PORT = Address("127.0.0.1", 0)
 
 def genesis_leaf() -> bytes:
     """Leaf 0 of the ledger that these tests serve: two of three authority keys decide."""
-    body = changes.Genesis(ORIGIN, bytes(32), True, (log_key("log"),), authority_set(K, AUTHORITY_KEYS), "")
+    body = changes.Genesis(ORIGIN, bytes(32), True, START_MS, (log_key("log"),), authority_set(K, AUTHORITY_KEYS), "")
     keys = {(AUTHORITY, n): key for n, key in AUTHORITY_KEYS.items()}
     return sign_change(changes.NO_GENESIS, Change(LEDGER, NONE, body), keys)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ledger import rules
+from ledger.signatures import Ed25519Signer
 from ledger.submissions import pack
 from ledger.tree import Tree
 from node.errors import Conflict, NodeError, StoreDamaged
@@ -17,8 +18,8 @@ from node.store import Store
 from tests.node.world import START_MS, World
 
 
-def block_zero(world: World, time_ms: int = START_MS) -> CandidateBlock:
-    transition = rules.genesis(world.genesis_leaf, time_ms)
+def block_zero(world: World) -> CandidateBlock:
+    transition = rules.genesis(world.genesis_leaf)
     return candidate_block(None, Tree.empty(), transition, pack(transition.leaves))
 
 
@@ -37,7 +38,7 @@ def test_compare_and_swap(tmp_path: Path) -> None:
     assert journal.append(None, zero) == zero.head == journal.head()
     assert journal.append(None, zero) == zero.head, "a lost answer can be asked for again"
     with pytest.raises(Conflict):
-        journal.append(None, block_zero(world, START_MS + 1))
+        journal.append(None, block_zero(World(log=Ed25519Signer(bytes(32)))))
     one, rival = (block_after(store, zero, START_MS + n) for n in (5, 6))
     with pytest.raises(Conflict):
         journal.append(replace(zero.head, epoch=2), one)
@@ -75,6 +76,6 @@ def test_heads_have_one_encoding(tmp_path: Path) -> None:
 
 
 def test_the_packed_leaves_must_be_the_blocks() -> None:
-    transition = rules.genesis(World().genesis_leaf, START_MS)
+    transition = rules.genesis(World().genesis_leaf)
     with pytest.raises(NodeError, match="packed"):
         candidate_block(None, Tree.empty(), transition, pack(transition.leaves[:1]))

@@ -79,6 +79,7 @@ class World:
             origin=ORIGIN,
             nonce=seed("nonce"),
             training=True,
+            time_ms=START_MS,
             log_keys=(log_key(ORIGIN, self.log.public_key).format(),),
             authority=AuthoritySet(1, (AuthorityKey(1, Algorithm.ED25519, self.authority.public_key),)),
             witness_policy="",

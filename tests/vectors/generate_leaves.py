@@ -478,6 +478,7 @@ FOUNDED: Final = {
     "origin": ORIGIN,
     "nonce": b64(bytes(32)),
     "training": True,
+    "time_ms": "1767225600000",
     "log_keys": [vkey("log")],
     "authority": {"k": 2, "keys": [authority_key(1, "root 1"), authority_key(2, "root 2")]},
     "witness_policy": "",
