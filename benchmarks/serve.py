@@ -22,7 +22,7 @@ from ledger.leaves import NONE
 from node.config import Address, Settings
 from node.logs import configure_logs
 from node.run import start_node
-from tests.ledger.world import ORIGIN, START_MS, authority_set, log_key, sign_change, signer
+from tests.ledger.world import ORIGIN, authority_set, log_key, sign_change, signer
 
 AUTHORITY_KEY = signer("authority 1")
 _ANY_PORT = Address("127.0.0.1", 0)
@@ -30,8 +30,9 @@ _ANY_PORT = Address("127.0.0.1", 0)
 
 def genesis_leaf() -> bytes:
     """Leaf 0 of the ledger that the benchmarks fill: one authority key decides."""
+    now_ms = time.time_ns() // 1_000_000
     keys = {1: AUTHORITY_KEY}
-    body = changes.Genesis(ORIGIN, bytes(32), True, START_MS, (log_key("log"),), authority_set(1, keys), "")
+    body = changes.Genesis(ORIGIN, bytes(32), True, now_ms, (log_key("log"),), authority_set(1, keys), "")
     return sign_change(changes.NO_GENESIS, Change(LEDGER, NONE, body), {(AUTHORITY, 1): AUTHORITY_KEY})
 
 

@@ -523,9 +523,18 @@ def _enrol(registry: Registry, made: Change, body: change.AgencyEnrolled, index:
     return registry.with_agency(Agency(record))
 
 
-def _check_depth(registry: Registry, parent: int) -> None:
-    """Whether an agency may come under ``parent``: looking for an ancestor must stay cheap."""
-    if registry.depth(parent) >= MAX_DEPTH:
+def _height(registry: Registry, number: int) -> int:
+    """How many steps the deepest agency under this one stands below it."""
+    below = [other for other in registry.agencies if registry.is_above(number, other)]
+    return max(map(registry.depth, below), default=registry.depth(number)) - registry.depth(number)
+
+
+def _check_depth(registry: Registry, parent: int, height: int = 0) -> None:
+    """Whether an agency, with ``height`` steps below it, may come under ``parent``.
+
+    So that looking for an ancestor stays cheap, whoever asks.
+    """
+    if registry.depth(parent) + height >= MAX_DEPTH:
         raise ChangeRefused(f"agencies stand at most {MAX_DEPTH} deep under the authority")
 
 
@@ -555,7 +564,7 @@ def _amend_agency(
     if isinstance(body, change.AgencyRenamed):
         record = replace(record, names=record.names.then(index, body.names))
     elif isinstance(body, change.AgencyMoved):
-        _check_depth(registry, body.parent)
+        _check_depth(registry, body.parent, _height(registry, record.number))
         if body.parent != AUTHORITY and (
             body.parent == record.number or registry.is_above(record.number, body.parent)
         ):

@@ -808,6 +808,8 @@ def test_agencies_stand_at_most_sixteen_deep() -> None:
     assert world.enrol(submit=0) == side
     with pytest.raises(ChangeRefused, match="16 deep"):
         world.change(agency(side), changes.AgencyMoved(deep))
+    with pytest.raises(ChangeRefused, match="16 deep"):
+        world.change(agency(1), changes.AgencyMoved(side))
 
 
 def test_an_agency_registers_at_most_1024_keys() -> None:

@@ -41,7 +41,7 @@ from ledger.notes import NamedSigner, SignatureType, VerifierKey, parse_note
 from ledger.proofs import verify_consistency, verify_inclusion
 from ledger.receipt_builder import ReceiptBuilder
 from ledger.receipts import Receipt
-from ledger.records import Basis, Issue, Status, StatusChange
+from ledger.records import Basis, Issue, Status
 from ledger.registry import Registry
 from ledger.rules_v1 import Draft
 from ledger.signatures import Ed25519Signer, key_fingerprint
@@ -141,9 +141,9 @@ class Example:
 
     def _genesis(self) -> None:
         authority = AuthoritySet(1, (AuthorityKey(1, 1, signer(1).public_key),))
-        body = Genesis(ORIGIN, NONCE, True, (self.log_vkey,), authority, self.policy)
+        body = Genesis(ORIGIN, NONCE, True, SEALED_MS[0], (self.log_vkey,), authority, self.policy)
         leaf = sign_change(NO_GENESIS, Change(LEDGER, NONE, body), {(0, 1): signer(1)})
-        transition = rules.genesis(leaf, SEALED_MS[0])
+        transition = rules.genesis(leaf)
         self.reader.apply(transition)
         self.static.add(transition)
         self.registries.append(transition.state.registry)
@@ -248,7 +248,7 @@ def write_inputs(page: Page, example: Example) -> None:
     rows += [
         f"| origin | `{ORIGIN}` |",
         "| nonce | 32 times 05 |",
-        f"| seal times | {', '.join(map(str, SEALED_MS))} |",
+        f"| seal times; the first is also the genesis's time | {', '.join(map(str, SEALED_MS))} |",
         f"| claimed times | {', '.join(map(str, CLAIMED_MS))} |",
         f"| witness | `{WITNESS}`, cosigning at {WITNESSED_S} s |",
         f"| document seeds | {', '.join(f'`{seed.hex()}`' for seed in SEEDS)} |",
@@ -266,7 +266,8 @@ def write_leaf(page: Page, index: int, leaf: bytes, seals: int) -> None:
             body = RegistryLeaf.decode(leaf).json
             zeros = " (the signed message has 32 zero bytes for G)" if index == 0 else ""
             page.text(
-                f"{title}, {KINDS[index]}, {len(leaf)} bytes: header, JSON of {len(body)} bytes, signatures{zeros}."
+                f"{title}, {KINDS[index]}, {len(leaf)} bytes: header, JSON of {len(body)} bytes,"
+                f" signatures{zeros}."
             )
             page.block(leaf[:4].hex(), body.decode(), in_lines(leaf[4 + len(body) :]))
         case LeafType.SEAL:
@@ -288,7 +289,8 @@ def write_leaf(page: Page, index: int, leaf: bytes, seals: int) -> None:
             page.block(*lines)
         case LeafType.STATUS:
             page.text(
-                f"{title}, {len(leaf)} bytes: header · agency · subject · previous · status · reason · replacement."
+                f"{title}, {len(leaf)} bytes: header · agency · subject · previous · status · reason ·"
+                " replacement."
             )
             page.block(parts(leaf, 2, 6, 14, 22, 23, 24))
         case _:
@@ -299,8 +301,8 @@ def write_leaf(page: Page, index: int, leaf: bytes, seals: int) -> None:
 def write_tree(page: Page, hashes: Sequence[bytes]) -> None:
     page.heading("Tree")
     page.text(
-        "Leaf hashes; the first is G. In this order they are also the tile `/tile/0/000.p/13`, the first eight"
-        " `/tile/0/000.p/8`, the first two `/tile/0/000.p/2`."
+        "Leaf hashes; the first is G. In this order they are also the tile `/tile/0/000.p/13`, the first"
+        " eight `/tile/0/000.p/8`, the first two `/tile/0/000.p/2`."
     )
     page.block(*[f"{index:<2}  {one.hex()}" for index, one in enumerate(hashes)])
     spans = [
@@ -326,17 +328,18 @@ def write_tree(page: Page, hashes: Sequence[bytes]) -> None:
     verify_consistency(8, nodes[0, 7], 13, root, [nodes[8, 12]])
     verify_consistency(2, nodes[0, 1], 13, root, [nodes[2, 3], nodes[4, 7], nodes[8, 12]])
     page.text(
-        "Inclusion proof of leaf 10 in size 13: leaf 11, node 8-9, leaf 12, node 0-7 (inner = bit_length(10 XOR 12)"
-        " = 3, and popcount(10 >> 3) = 1 more). Consistency proof of size 8 in size 13: node 8-12 (t = 3, index 0,"
-        " so the root of size 8 itself is where it starts); of size 2: node 2-3, node 4-7, node 8-12."
+        "Inclusion proof of leaf 10 in size 13: leaf 11, node 8-9, leaf 12, node 0-7 (inner = bit_length(10"
+        " XOR 12) = 3, and popcount(10 >> 3) = 1 more). Consistency proof of size 8 in size 13: node 8-12"
+        " (t = 3, index 0, so the root of size 8 itself is where it starts); of size 2: node 2-3, node 4-7,"
+        " node 8-12."
     )
 
 
 def write_checkpoints(page: Page, example: Example) -> None:
     page.heading("Checkpoints")
     page.text(
-        "`/checkpoint/2`, `/checkpoint/8`, and `/checkpoint/13` with the witness's cosignature. Each ends with a"
-        " newline; there is an empty line before the signatures."
+        "`/checkpoint/2`, `/checkpoint/8`, and `/checkpoint/13` with the witness's cosignature. Each ends"
+        " with a newline; there is an empty line before the signatures."
     )
     for data in (
         example.static.fetch("checkpoint/2"),
@@ -351,8 +354,8 @@ def write_checkpoints(page: Page, example: Example) -> None:
 def write_documents(page: Page, example: Example) -> None:
     page.heading("Documents, commitments")
     page.text(
-        "Agency 1, type 1. The value of `holder` is four letters, 8 bytes. The second document has a file field;"
-        " its value is the digest of the file."
+        "Agency 1, type 1. The value of `holder` is four letters, 8 bytes. The second document has a file"
+        " field; its value is the digest of the file."
     )
     rows = ["| document | i | kind | name | value | salt | field leaf |", "|---|---|---|---|---|---|---|"]
     for number, (document, seed) in enumerate(zip(example.documents, SEEDS, strict=True), 1):
@@ -383,23 +386,23 @@ def write_documents(page: Page, example: Example) -> None:
 def write_submissions(page: Page, example: Example) -> None:
     page.heading("Submissions")
     page.text(
-        "Leaf 5: key fingerprint; the 134 signed bytes; the id. Its records root is the leaf hash of leaf 6, the"
-        " only record."
+        "Leaf 5: key fingerprint; the 134 signed bytes; the id. Its records root is the leaf hash of leaf"
+        " 6, the only record."
     )
     first, second = (SubmissionLeaf.decode(example.leaves[index]) for index in (5, 9))
     fingerprint = key_fingerprint(1, signer(3).public_key)
     message = first.message(example.genesis, fingerprint)
     page.block(fingerprint.hex(), "", in_lines(message), "", first.identity(example.genesis).hex())
     page.text(
-        "Leaf 9: the fingerprints of keys 3 and 4; the id. Its records root is the node over the leaf hashes of"
-        " leaves 10 and 11, node 10-11 of the log as it happens. The signed bytes are made as those of leaf 5, once"
-        " for each key. Keys 3 and 4 may sign here, since leaf 8 stands before leaf 9."
+        "Leaf 9: the fingerprints of keys 3 and 4; the id. Its records root is the node over the leaf"
+        " hashes of leaves 10 and 11, node 10-11 of the log as it happens. The signed bytes are made as"
+        " those of leaf 5, once for each key. Keys 3 and 4 may sign here, since leaf 8 stands before leaf 9."
     )
     prints = [key_fingerprint(1, signer(seed).public_key).hex() for seed in (7, 8)]
     page.block(*prints, "", second.identity(example.genesis).hex())
     page.text(
-        "What travels to a node: leaf 5, and as packed records `0029` ‖ leaf 6; leaf 9, and `0029` ‖ leaf 10 ‖ `0020`"
-        " ‖ leaf 11."
+        "What travels to a node: leaf 5, and as packed records `0029` ‖ leaf 6; leaf 9, and `0029` ‖ leaf"
+        " 10 ‖ `0020` ‖ leaf 11."
     )
 
 
@@ -424,13 +427,13 @@ def write_registry(page: Page, example: Example) -> None:
     assert changed[:start] + members.encode() + changed[end:] == earlier.encode()
     assert (second.ledger, second.types) == (third.ledger, third.types)
     page.text(
-        'Under the second seal the agency\'s record has `"changed":"4"` and these `keys`, the root over key records 1'
-        " and 2; the other two records are the same. The registry root:"
+        'Under the second seal the agency\'s record has `"changed":"4"` and these `keys`, the root over'
+        " key records 1 and 2; the other two records are the same. The registry root:"
     )
     page.block(members, "", second.root.hex())
     page.text(
-        'Under the first seal there is the ledger record alone, with `"agencies":0` and `"types":0`; the registry'
-        " root is its leaf hash:"
+        'Under the first seal there is the ledger record alone, with `"agencies":0` and `"types":0`; the'
+        " registry root is its leaf hash:"
     )
     page.block(example.registries[0].root.hex())
 
@@ -438,9 +441,9 @@ def write_registry(page: Page, example: Example) -> None:
 def write_status(page: Page, example: Example) -> None:
     page.heading("Status")
     page.text(
-        "One chunk, empty under the first two seals. Under the third, leaf 11 has made leaf 6 superseded: byte 1 is"
-        " 0x30, all others are 0. The status root is the chunk's leaf hash. Empty chunk, then the other: leaf hash,"
-        " and one of many possible zlib streams."
+        "One chunk, empty under the first two seals. Under the third, leaf 11 has made leaf 6 superseded:"
+        " byte 1 is 0x30, all others are 0. The status root is the chunk's leaf hash. Empty chunk, then the"
+        " other: leaf hash, and one of many possible zlib streams."
     )
     chunk = example.reader.chunks[0]
     assert chunk == b"\x00\x30" + bytes(len(chunk) - 2)
@@ -460,11 +463,11 @@ def write_receipt(page: Page, example: Example) -> None:
     assert example.verdict(example.receipt, past_ms) is VerdictCode.GENUINE_EXPIRED
     assert example.verdict(example.superseded, NOW_MS, AGE_S) is VerdictCode.SUPERSEDED
     page.text(
-        f"The receipt ends with a newline ({len(data)} bytes in all). With the clock at {NOW_MS} and a greatest age of"
-        f" {AGE_S} s its verdict is GENUINE, of a replacement, witnessed since {WITNESSED_S} s, for a training ledger;"
-        f" from {past_ms} ms on (2032-01-01 00:00 at UTC+3) GENUINE_EXPIRED, if no greatest age is set. A receipt of"
-        " document 1 under the same checkpoint is SUPERSEDED. To hide `holder`, the second item of `fields` becomes"
-        " this, and all else stays:"
+        f"The receipt ends with a newline ({len(data)} bytes in all). With the clock at {NOW_MS} and a"
+        f" greatest age of {AGE_S} s its verdict is GENUINE, of a replacement, witnessed since {WITNESSED_S}"
+        f" s, for a training ledger; from {past_ms} ms on (2032-01-01 00:00 at UTC+3) GENUINE_EXPIRED, if no"
+        " greatest age is set. A receipt of document 1 under the same checkpoint is SUPERSEDED. To hide"
+        " `holder`, the second item of `fields` becomes this, and all else stays:"
     )
     field = example.documents[1].fields[1]
     hidden = base64_text(Shown(field, salt(SEEDS[1], 1)).hash())
@@ -476,11 +479,12 @@ def section() -> str:
     example, page = Example(), Page()
     page.lines.append(BEGIN)
     page.text(
-        "A training ledger of three blocks: genesis and seal; then a type, an agency, two keys of it, a submission of"
-        " one ISSUE, and the seal; then two more keys, which the agency itself adds, a submission signed by both, of"
-        " an ISSUE with a file and of a STATUS on the first ISSUE, and the seal. Bytes are hexadecimal; spaces and line"
-        " breaks in them are for print only. JSON is printed as it is, each on one line. Ed25519 is deterministic, so"
-        " a program that issues must arrive at the same bytes."
+        "A training ledger of three blocks: genesis and seal; then a type, an agency, two keys of it, a"
+        " submission of one ISSUE, and the seal; then two more keys, which the agency itself adds, a"
+        " submission signed by both, of an ISSUE with a file and of a STATUS on the first ISSUE, and the"
+        " seal. Bytes are hexadecimal; spaces and line breaks in them are for print only. JSON is printed"
+        " as it is, each on one line. Ed25519 is deterministic, so a program that issues must arrive at the"
+        " same bytes."
     )
     write_inputs(page, example)
     page.heading("Leaves")
