@@ -52,7 +52,8 @@ def disk_bytes(directory: Path) -> int:
 def run(directory: Path, entries: int = ENTRIES) -> list[Row]:
     data = os.urandom(65)
     hashing = best(lambda: [sha256(data).digest() for _ in range(30_000)], 5) / 10_000
-    with serving(directory) as node:
+    # Killed at the end, so that the next start has a write-ahead log to replay.
+    with serving(directory, kill=True) as node:
         marks = fill(node.grpc, entries)
         resident = node.resident_mib()
     done, seconds = marks[-1]

@@ -54,8 +54,8 @@ class Serving:
 
 
 @contextmanager
-def serving(directory: Path) -> Iterator[Serving]:
-    """Start a node on ``directory``, made if it is new; stop it at the end."""
+def serving(directory: Path, *, kill: bool = False) -> Iterator[Serving]:
+    """Start a node on ``directory``, made if it is new; at the end stop it, or ``kill`` it outright."""
     command = [sys.executable, "-m", "benchmarks.serve", str(directory)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
@@ -66,6 +66,8 @@ def serving(directory: Path) -> Iterator[Serving]:
         try:
             yield Serving(words[0], words[1], float(words[2]), process.pid)
         finally:
+            if kill:
+                process.kill()
             process.stdin.close()
             process.wait(60)
 

@@ -131,7 +131,7 @@ async def measure(address: str, agency: Agency) -> list[Row]:
 def run(directory: Path) -> list[Row]:
     with serving(directory) as node:
         agency = Agency.at(node.grpc)
-        started = Row("start of the node on this data", node.start_s, "s", "", None, "< 2 s")
+        started = Row("start of the node on this data, after kill -9", node.start_s, "s", "", None, "< 2 s")
         return [started, *asyncio.run(measure(node.grpc, agency))]
 
 
