@@ -1,8 +1,11 @@
 """The time that goes into seals.
 
 A ledger's time never goes back, so one wrong reading far in the future would hold it there for
-good. A clock that stands still or goes back costs nothing but accuracy: the next seal is one
-millisecond later than the last. A clock that jumps ahead stops sealing until somebody has looked.
+good. A clock that stands still or goes back a little costs nothing but accuracy: the next seal is
+one millisecond later than the last. A clock far behind the ledger, or one that jumps ahead, stops
+sealing until it is right, or somebody has looked. What it did while the node was down only the
+ledger can tell: the first seal after a start must not come long after the last on the clock's word
+alone.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from typing import Final, Protocol
 from node.errors import ClockUnsound
 
 MAX_JUMP_MS: Final = 60_000
+MAX_BEHIND_MS: Final = 5 * 60_000
+MAX_PAUSE_MS: Final = 7 * 86_400_000
 # CLOCK_BOOTTIME goes on while the machine sleeps, CLOCK_MONOTONIC does not.
 _STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -28,8 +33,32 @@ class Clock(Protocol):
 
 
 def seal_time(clock: Clock, last_ms: int) -> int:
-    """The time of the next seal: now, or ``last_ms`` + 1 where the clock is not past that."""
-    return max(clock.now_ms(), last_ms + 1)
+    """The time of the next seal: now, or ``last_ms`` + 1 where the clock is not past that.
+
+    Raises ClockUnsound when the clock is more than 5 minutes behind the last seal, or says so itself.
+    """
+    now = clock.now_ms()
+    if now < last_ms - MAX_BEHIND_MS:
+        raise ClockUnsound(
+            f"this node's clock is {(last_ms - now) / 1000:.0f} s behind the ledger's newest seal",
+            where="clock",
+            fix="set it right; the node goes on by itself",
+        )
+    return max(now, last_ms + 1)
+
+
+def check_first_seal(time_ms: int, last_ms: int) -> None:
+    """That a node's first seal follows the last one by at most 7 days. Raises ClockUnsound.
+
+    For a block without a submission: one that is taken has a time of its own, which agrees.
+    """
+    if time_ms - last_ms > MAX_PAUSE_MS:
+        raise ClockUnsound(
+            f"this node's clock is {(time_ms - last_ms) / 86_400_000:.1f} days past the ledger's newest seal,"
+            " and no submission has confirmed it since the start",
+            where="clock",
+            fix="if the time is right, restart the node with --clock-is-right; else set it right",
+        )
 
 
 class SystemClock:

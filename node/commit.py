@@ -6,7 +6,9 @@ leaves only once the mark outside of the database can tell that it did.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from ledger.checkpoints import Checkpoint, log_key, open_checkpoint, sign_checkpoint
@@ -22,6 +24,15 @@ from node.mark import Mark
 from node.publish import Published
 from node.store import Snapshot, Store
 
+Observe = Callable[[str, float], None]
+"""Is told the name of a step and the seconds that it took."""
+STEPS: Final = ("build", "append", "apply", "verify", "sign", "mark", "checkpoint")
+"""The steps of a commit, in order."""
+
+
+def unobserved(step: str, seconds: float) -> None:
+    """For a committer that nobody watches."""
+
 
 class Committer:
     """Commits blocks and releases checkpoints. One thread at a time: the sequencer's.
@@ -30,8 +41,17 @@ class Committer:
     released one. They differ only within :meth:`commit`, and after a failure until :meth:`recover`.
     """
 
-    def __init__(self, store: Store, journal: Journal, mark: Mark, signers: Sequence[Signer]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        mark: Mark,
+        signers: Sequence[Signer],
+        observe: Observe = unobserved,
+    ) -> None:
         """Check the store against itself and the mark, and release what a crash left unreleased.
+
+        ``observe`` is called after each of the :data:`STEPS`, on the committing thread.
 
         Raises StoreDamaged, StoreBehindMark, NotFound for a store without a ledger, NodeError when
         no signer is a key of this log.
@@ -39,6 +59,7 @@ class Committer:
         self._store = store
         self._journal = journal
         self._mark = mark
+        self._observe = observe
         self.snapshot = store.load()
         self._keys = LogKeys(self.snapshot.state.registry.ledger.origin, signers)
         check_mark(self.snapshot, store, mark, self._keys.verifiers)
@@ -52,15 +73,18 @@ class Committer:
         """
         before = self.snapshot
         # Build. Nothing is written yet: a crash loses work that nobody was told of.
-        block = candidate_block(before.head, before.tree, transition, packed)
+        with self._step("build"):
+            block = candidate_block(before.head, before.tree, transition, packed)
 
         # Decide. A crash before this returns leaves the block committed or not; whichever, callers
         # have no answer yet, and one who asks again gets the placement that the log holds.
-        head = self._journal.append(before.head, block)
+        with self._step("append"):
+            head = self._journal.append(before.head, block)
 
         # Remember. On one node alone the journal's batch has done this already. A crash from here
         # on loses nothing: the block is found at the next start, checked, and released there.
-        self._store.apply(block)
+        with self._step("apply"):
+            self._store.apply(block)
         self.snapshot = Snapshot(head, transition.state, block.tree)
 
         self.published = self._release(self.snapshot)
@@ -83,7 +107,9 @@ class Committer:
 
         # Verify. What is signed is recomputed from the tiles as they are stored: a bit that flipped
         # on the way there must not become the log's word.
-        if self._store.tree_at(head.size).root() != head.root:
+        with self._step("verify"):
+            root = self._store.tree_at(head.size).root()
+        if root != head.root:
             raise StoreDamaged(
                 f"the stored tiles of size {head.size} do not have the root that was committed",
                 where="store",
@@ -91,18 +117,27 @@ class Committer:
             )
 
         # Sign. The note stays in memory: a crash here loses a signature that nobody has seen.
-        note = self._keys.sign(snapshot.state, head)
+        with self._step("sign"):
+            note = self._keys.sign(snapshot.state, head)
 
         # Keep the mark, durably. From here on this node will not start on a store that holds less.
         # A crash behind it: the start signs the same bytes again.
-        self._mark.keep(note)
+        with self._step("mark"):
+            self._mark.keep(note)
 
         # Store the checkpoint under its size. Synced with the next block; until then a crash costs
         # only that the start stores it again.
-        self._store.keep_checkpoint(head.size, note)
+        with self._step("checkpoint"):
+            self._store.keep_checkpoint(head.size, note)
 
         # Release: whoever takes the new snapshot may be told everything that it covers.
         return Published(head, note, snapshot.state, snapshot.tree)
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._observe(name, time.perf_counter() - started)
 
 
 def check_mark(snapshot: Snapshot, store: Store, mark: Mark, own: Sequence[VerifierKey]) -> None:
@@ -138,7 +173,15 @@ def check_mark(snapshot: Snapshot, store: Store, mark: Mark, own: Sequence[Verif
             where=str(store.path),
             fix=_BEHIND,
         )
-    if store.tree_at(marked.size).root() != marked.root:
+    try:
+        root = store.tree_at(marked.size).root()
+    except SudurError as error:
+        raise StoreDamaged(
+            f"the tree of {marked.size} leaves, which this node has signed, cannot be put together: {error}",
+            where=str(store.path),
+            fix="run `sudur node fsck`; restore the data directory from a replica",
+        ) from error
+    if root != marked.root:
         raise StoreBehindMark(
             f"the first {marked.size} leaves of the store are not those that this node has signed",
             where=str(store.path),

@@ -50,13 +50,19 @@ class RequestLimits:
     """How much the node takes on for its callers at a time.
 
     ``max_request_bytes`` caps a whole gRPC request, and is checked before any of it is parsed.
-    ``max_streams`` caps the calls in flight on one connection, ``max_calls`` those on all together.
+    ``max_streams`` caps the calls in flight on one connection, ``max_calls`` those on all together;
+    ``max_watches`` the calls answered with a stream, which may last for ever, and ``max_peer_watches``
+    those of one peer address. ``max_http_connections`` and ``max_peer_connections`` are the same for
+    connections over HTTP. (Behind a proxy all callers have one address: it has to divide them itself.)
     """
 
     max_request_bytes: int = 4 * MEBIBYTE
     max_streams: int = 1_024
     max_calls: int = 8_192
+    max_watches: int = 1_024
+    max_peer_watches: int = 64
     max_http_connections: int = 4_096
+    max_peer_connections: int = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +72,9 @@ class Settings:
     ``data_dir`` holds the store and nothing else does; ``mark_path`` is the file of the signed
     high-water mark (None: a sibling of the data directory). ``public_url`` is the address at which
     readers reach the static resources, without a trailing slash (empty: the HTTP address itself).
-    ``disk_floor`` is the free space, in bytes, below which no block is built. ``stop_grace_s`` is how
-    long answers in flight may take when the node stops.
+    ``disk_floor`` is the free space, in bytes, below which no block is built. ``clock_is_right``: the
+    operator vouches for the clock, however long the ledger stood still. ``stop_grace_s`` is how long
+    answers in flight may take when the node stops.
     """
 
     data_dir: Path
@@ -76,6 +83,7 @@ class Settings:
     public_url: str = ""
     mark_path: Path | None = None
     disk_floor: int = DEFAULT_FLOOR
+    clock_is_right: bool = False
     stop_grace_s: float = 5.0
     limits: RequestLimits = field(default_factory=RequestLimits)
 
@@ -87,5 +95,7 @@ class Settings:
                 f"the public URL {self.public_url!a} is not usable",
                 fix="write it as https://host/path, without a slash at the end",
             )
-        if self.disk_floor < _LEAST_FLOOR or not (math.isfinite(self.stop_grace_s) and self.stop_grace_s >= 0):
+        if self.disk_floor < _LEAST_FLOOR or not (
+            math.isfinite(self.stop_grace_s) and self.stop_grace_s >= 0
+        ):
             raise NodeError(f"the disk floor is at least {_LEAST_FLOOR} bytes, a time to stop not negative")

@@ -14,7 +14,12 @@ class NodeError(SudurError):
 
 
 class RetryableError(NodeError):
-    """Nothing was written; the same call may succeed later. ``retry_ms``: when to try again."""
+    """The same call may succeed later. ``retry_ms``: when to try again.
+
+    Nothing was written, as a rule. After a commit that failed, and a store that could not be brought
+    back at once, the block may be in the ledger all the same: a retry then gets the first answer, with
+    ``repeat`` set.
+    """
 
     def __init__(self, what: str, *, retry_ms: int = 1_000, where: str = "", fix: str = "") -> None:
         super().__init__(what, where=where, fix=fix)
@@ -31,6 +36,12 @@ class QueueFull(RetryableError):
     code = "QUEUE_FULL"
 
 
+class TooManyStreams(QueueFull):
+    """More streams are open, to one caller or to all, than the node keeps up."""
+
+    code = "TOO_MANY_STREAMS"
+
+
 class Stopping(RetryableError):
     code = "STOPPING"
 
@@ -42,7 +53,7 @@ class ReadOnly(RetryableError):
 
 
 class ClockUnsound(ReadOnly):
-    """The clock jumped; sealing now would push the ledger's time into the future."""
+    """The clock jumped, or does not go with the ledger's time; a seal could not be taken back."""
 
     code = "CLOCK_UNSOUND"
 

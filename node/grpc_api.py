@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import wraps
 from importlib.metadata import version
 from typing import Any, Final, TypeVar
@@ -19,7 +19,7 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from ledger.errors import FormatError, SudurError
 from ledger.leaves import MAX_LEAF_SIZE
@@ -27,12 +27,13 @@ from ledger.records import MAX_RECORDS
 from ledger.rules_v1 import CLAIMED_FUTURE_MS, CLAIMED_PAST_MS
 from ledger.submissions import SubmissionLeaf
 from node.config import MAX_BULK, MEBIBYTE, Address, RequestLimits, Settings
-from node.errors import NodeError, Stopping
+from node.errors import NodeError, Stopping, TooManyStreams
 from node.grpc_errors import Refusal, fault, refuse
 from node.metrics import Metrics
 from node.reads import BlockHead, Reads
 from node.releases import Releases
 from node.sequencer import Placement
+from node.watches import Watches
 from node.writes import Writes
 from sudur.v1 import ledger_pb2, ledger_pb2_grpc
 
@@ -160,8 +161,9 @@ def _stream(
         code = "CANCELLED"
         try:
             _check_read(request)
-            async for response in handler(self, request, context):
-                yield response
+            with self.watches.one(context.peer()):
+                async for response in handler(self, request, context):
+                    yield response
             code = "OK"
             return
         except Exception as error:
@@ -186,10 +188,12 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         writes: Writes,
         releases: Releases,
         metrics: Metrics,
+        watches: Watches,
         limits: RequestLimits,
         resources_url: str,
     ) -> None:
         self.metrics = metrics
+        self.watches = watches
         self._reads = reads
         self._writes = writes
         self._releases = releases
@@ -404,11 +408,54 @@ def _handlers(servicer: LedgerServicer) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
 
-class GrpcServer:
-    """The gRPC server of one node: the service, health, reflection, on one address."""
+class _Health(health.aio.HealthServicer):  # type: ignore[misc]
+    """The health service, its streams counted."""
 
-    def __init__(self, servicer: LedgerServicer, settings: Settings) -> None:
+    def __init__(self, watches: Watches) -> None:
+        super().__init__()
+        self._watches = watches
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:  # noqa: N802
+        try:
+            with self._watches.one(context.peer()):
+                await super().Watch(request, context)
+        except TooManyStreams as error:
+            await _abort(error, context)
+
+
+class _Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]
+    """The reflection service, its streams counted."""
+
+    def __init__(self, names: Iterable[str], watches: Watches) -> None:
+        super().__init__(names)
+        self._watches = watches
+
+    async def ServerReflectionInfo(  # noqa: N802
+        self, request_iterator: AsyncIterator[Any], context: Context
+    ) -> AsyncIterator[Any]:
+        try:
+            with self._watches.one(context.peer()):
+                async for answer in super().ServerReflectionInfo(request_iterator, context):
+                    yield answer
+        except TooManyStreams as error:
+            await _abort(error, context)
+
+
+async def _abort(error: TooManyStreams, context: Context) -> None:
+    refusal = _refusal("Watch", None, error, _said_where)
+    await context.abort(refusal.code, refusal.status.message, refusal.trailing_metadata())
+
+
+class GrpcServer:
+    """The gRPC server of one node: the service, health, reflection, on one address.
+
+    :meth:`listen`, then :meth:`start`; :meth:`stop` after either.
+    """
+
+    def __init__(self, settings: Settings) -> None:
         limits = settings.limits
+        self.watches = Watches(limits.max_watches, limits.max_peer_watches)
+        self._started = False
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", limits.max_request_bytes),
@@ -425,15 +472,16 @@ class GrpcServer:
             ],
             maximum_concurrent_rpcs=limits.max_calls,
         )
-        self._health = health.aio.HealthServicer()
-        self._server.add_generic_rpc_handlers((_handlers(servicer),))
+        self._health = _Health(self.watches)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            _Reflection(names, self.watches), self._server
+        )
         self._address = settings.grpc
 
-    async def start(self) -> Address:
-        """Listen and serve; returns the address with the port that it came to. Raises NodeError."""
+    def listen(self) -> Address:
+        """Take the port: callers connect, and wait. Returns the address with its port. Raises NodeError."""
         try:
             port = self._server.add_insecure_port(str(self._address))
         except RuntimeError:
@@ -444,8 +492,13 @@ class GrpcServer:
                 where=f"gRPC address {self._address}",
                 fix="stop what listens there, or choose another address",
             )
-        await self._server.start()
         return Address(self._address.host, port)
+
+    async def start(self, servicer: LedgerServicer) -> None:
+        """Serve."""
+        self._server.add_generic_rpc_handlers((_handlers(servicer),))
+        self._started = True
+        await self._server.start()
 
     async def set_serving(self, serving: bool) -> None:
         """What the health service says of the ledger service and of the whole."""
@@ -456,4 +509,7 @@ class GrpcServer:
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, let those in work end for up to ``grace_s``, then cut them off."""
         await self._health.enter_graceful_shutdown()
+        if not self._started:
+            # gRPC gives the port of a server back only if it ran.
+            await self._server.start()
         await self._server.stop(grace_s)

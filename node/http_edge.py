@@ -26,6 +26,8 @@ from node.metrics import Metrics
 from node.resources import NEVER
 
 MAX_PATH: Final = 256
+MAX_HEAD: Final = 16_384
+"""Bytes of a request head. The server keeps to it only while a head is incomplete."""
 PROBLEM: Final = "application/problem+json"
 OPERATIONS: Final = frozenset((b"/metrics", b"/healthz", b"/readyz"))
 """What is for the operator: readable by no other site's pages, and scrapers may add queries."""
@@ -130,6 +132,10 @@ def _refused(scope: Mapping[str, Any]) -> Response | None:
     path: bytes = scope["raw_path"]
     if len(path) > MAX_PATH:
         return problem_of(TooLarge(f"a path of {len(path)} characters", fix=f"none here is over {MAX_PATH}"))
+    # Each line has ": " and an end of two bytes besides.
+    head = sum([len(name) + len(value) + 4 for name, value in scope["headers"]])
+    if head > MAX_HEAD:
+        return problem_of(TooLarge(f"headers of {head} bytes", fix=f"{MAX_HEAD} are taken"))
     if not _PLAIN.fullmatch(path):
         what = "a path here has letters, digits and / . _ - only, and none of them encoded"
         return problem_of(FormatError(what, where="path", fix="write it as the documentation does"))

@@ -14,7 +14,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -22,6 +24,7 @@ from typing import Final
 from ledger.checkpoints import parse_checkpoint
 from ledger.errors import FormatError
 from ledger.notes import parse_note
+from node.disk import make_directories, sync_directory
 from node.errors import DataInUse, NotFound, StoreDamaged
 
 _HEADER: Final = b"sudur mark v1\n".ljust(4096, b"\0")
@@ -44,19 +47,17 @@ class Mark:
     def create(cls, path: Path, *, sync: Callable[[int], None] = os.fdatasync) -> Mark:
         """Make an empty mark, durably, or open the one that is there. Raises as :meth:`open`."""
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_directories(path.parent)
             # Under another name first: a mark that exists is a whole one, whenever a crash comes.
-            partial = path.with_name(path.name + ".new")
-            with partial.open("wb") as file:
-                file.write(_HEADER + bytes(2 * _SLOT))
-                file.flush()
-                os.fsync(file.fileno())
-            partial.rename(path)
-            directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
             try:
-                os.fsync(directory)
+                _write_empty(partial)
+                # Not a rename: it would take the place of one that another node has just made.
+                with suppress(FileExistsError):
+                    os.link(partial, path)
             finally:
-                os.close(directory)
+                partial.unlink(missing_ok=True)
+            sync_directory(path.parent)
         return cls.open(path, sync=sync)
 
     @classmethod
@@ -82,8 +83,10 @@ class Mark:
         """Make ``note`` the mark; durable when this returns. About one fsync.
 
         OSError leaves the outcome unknown: then this note or the one before it will be read back,
-        and either is a checkpoint of this store.
+        and either is a checkpoint of this store. Raises StoreDamaged when the file is not in its place
+        any more: the next start would not find what is written to it.
         """
+        self._check_place()
         if note == self._note:
             return
         if len(note) > _MOST:
@@ -103,6 +106,18 @@ class Mark:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def _check_place(self) -> None:
+        try:
+            same = os.path.samestat(os.fstat(self._descriptor), os.stat(self.path))
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise StoreDamaged(
+                "the mark was deleted or exchanged while it was open",
+                where=str(self.path),
+                fix="stop the node; bring the mark back, or see docs/operations.md on a lost one",
+            )
+
     def _newest(self) -> tuple[int, bytes | None]:
         data = os.pread(self._descriptor, _SIZE + 1, 0)
         if len(data) != _SIZE or not data.startswith(_HEADER):
@@ -121,6 +136,14 @@ _FIX: Final = (
     "do not sign with this node before its newest checkpoint is found in another place (a witness, a"
     " monitor, a replica); see docs/operations.md"
 )
+
+
+def _write_empty(path: Path) -> None:
+    """A mark that holds no note, for this user alone, durable but for its name."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(_HEADER + bytes(2 * _SLOT))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _read(slot: bytes) -> list[tuple[int, bytes]]:

@@ -14,6 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 MEDIA_TYPE: Final = CONTENT_TYPE_LATEST
 _BLOCK_BUCKETS: Final = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 4_096, 16_384, 65_536)
+_STEP_BUCKETS: Final = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1)
 _CALL_BUCKETS: Final = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 
 
@@ -50,6 +51,9 @@ class Metrics:
             "http_request_seconds", "Time of an HTTP request", _CALL_BUCKETS, "route"
         )
         self.block_leaves = self._histogram("block_leaves", "Leaves in a block, its seal too", _BLOCK_BUCKETS)
+        self._step_seconds = self._histogram(
+            "commit_step_seconds", "Time of a step of a commit", _STEP_BUCKETS, "step"
+        )
         self.size = self._gauge("tree_size", "Leaves under the newest signed checkpoint")
         self.block = self._gauge("block_number", "Number of the newest block")
         self.sealed = self._gauge("last_seal_timestamp_seconds", "Time in the newest seal")
@@ -72,6 +76,10 @@ class Metrics:
         self.size.set(size)
         self.block.set(block)
         self.sealed.set(time_ms / 1_000)
+
+    def commit_step(self, step: str, seconds: float) -> None:
+        """A step of a commit has ended."""
+        self._step_seconds.labels(step).observe(seconds)
 
     def text(self) -> bytes:
         """All values in Prometheus' text format, UTF-8."""

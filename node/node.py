@@ -14,9 +14,9 @@ from ledger.errors import FormatError
 from ledger.rules_v1 import CLAIMED_FUTURE_MS
 from ledger.signatures import Signer
 from node.clock import Clock, SystemClock, seal_time
-from node.commit import Committer, found_ledger
+from node.commit import Committer, Observe, found_ledger, unobserved
 from node.database import Database
-from node.disk import FreeBytes, free_bytes
+from node.disk import FreeBytes, free_bytes, make_directories, sync_directory
 from node.errors import ClockUnsound, NodeError, NotFound, StoreBehindMark
 from node.journal import EmbeddedJournal
 from node.mark import Mark
@@ -30,12 +30,16 @@ DATABASE_DIRECTORY = "db"
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """``free``, ``database`` and ``sync_mark`` are how the node reaches the disk; tests put theirs there."""
+    """``free``, ``database`` and ``sync_mark`` are how the node reaches the disk; tests put theirs there.
+
+    ``observe`` is told how long each step of each commit took (node/commit.py).
+    """
 
     sequencer: SequencerSettings = field(default_factory=SequencerSettings)
     free: FreeBytes = free_bytes
     database: Callable[[Path], Database] = Database
     sync_mark: Callable[[int], None] = os.fdatasync
+    observe: Observe = unobserved
 
 
 class LedgerNode:
@@ -76,8 +80,10 @@ class LedgerNode:
             raise ClockUnsound(
                 "the genesis was made later than this clock says it is now", fix="set the clock and try again"
             )
+        mark_path = mark_path or default_mark_path(data_dir)
+        make_directories(data_dir)
         # The mark first: a database without one is refused from its first moment on.
-        mark = Mark.create(mark_path or default_mark_path(data_dir), sync=settings.sync_mark)
+        mark = Mark.create(mark_path, sync=settings.sync_mark)
         try:
             store = Store(data_dir / DATABASE_DIRECTORY, database=settings.database)
             try:
@@ -87,6 +93,9 @@ class LedgerNode:
                         where=str(mark.path),
                         fix="bring its data directory back; for a new ledger choose a new place",
                     )
+                # Made by an attempt that a crash ended, they may not be durable yet.
+                sync_directory(data_dir)
+                sync_directory(data_dir.absolute().parent)
                 found_ledger(store, EmbeddedJournal(store), transition)
                 return cls._assemble(data_dir, store, mark, signers, clock, settings)
             except BaseException:
@@ -155,7 +164,7 @@ class LedgerNode:
                 where=str(data_dir),
                 fix="bring its data directory back, or copy it from a replica",
             )
-        committer = Committer(store, EmbeddedJournal(store), mark, signers)
+        committer = Committer(store, EmbeddedJournal(store), mark, signers, settings.observe)
         sequencer = Sequencer(
             store, committer, clock, settings.sequencer, disk_path=data_dir, free=settings.free
         )
@@ -174,8 +183,18 @@ class LedgerNode:
 
 
 def default_mark_path(data_dir: Path) -> Path:
-    """Beside the data directory and not in it: a copy of the directory must not bring its own mark."""
-    return data_dir.with_name(data_dir.name + ".mark")
+    """Beside the data directory and not in it: a copy of the directory must not bring its own mark.
+
+    Beside the directory itself, by whatever name or link it is called. Raises NodeError for ``/``.
+    """
+    directory = data_dir.resolve()
+    if not directory.name:
+        raise NodeError(
+            "nothing is beside it that could hold the mark",
+            where=str(data_dir),
+            fix="choose a directory of its own for the data",
+        )
+    return directory.with_name(directory.name + ".mark")
 
 
 def holds_database(data_dir: Path) -> bool:

@@ -19,7 +19,7 @@ from ledger.errors import SudurError
 from ledger.state import State
 from ledger.tree import Tree
 from node.database import CHECKPOINTS, Database
-from node.disk import DEFAULT_FLOOR, free_bytes
+from node.disk import DEFAULT_FLOOR, free_bytes, sync_directory
 from node.entries import RESTORE, EntryReader
 from node.errors import DiskFull, NodeError, StoreDamaged
 from node.journal import Head, candidate_block
@@ -56,7 +56,7 @@ def finish_exchange(data_dir: Path) -> None:
     # Only a complete new database ever stood beside a damaged one that had left its place.
     if at.damaged.exists() and at.new.exists() and not at.database.exists():
         os.rename(at.new, at.database)
-        _sync_directory(data_dir)
+        sync_directory(data_dir)
 
 
 def prepare(data_dir: Path) -> None:
@@ -130,9 +130,9 @@ def exchange(data_dir: Path) -> Path:
     """
     at = _Places(data_dir)
     os.rename(at.database, at.damaged)
-    _sync_directory(data_dir)
+    sync_directory(data_dir)
     os.rename(at.new, at.database)
-    _sync_directory(data_dir)
+    sync_directory(data_dir)
     return at.damaged
 
 
@@ -145,11 +145,3 @@ class _SyncedAtTheEnd(Database):
     def close(self) -> None:
         super().sync()
         super().close()
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -26,7 +26,7 @@ NEVER: Final = "no-store"
 TEXT: Final = "text/plain; charset=utf-8"
 BYTES: Final = "application/octet-stream"
 JSON: Final = "application/json"
-_KEPT: Final = 256
+_MOST_KEPT: Final = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class Resources:
         self._store = node.store
         self._reads = reads
         self._kept: OrderedDict[tuple[str, bytes, int], bytes] = OrderedDict()
+        self._kept_bytes = 0
 
     def newest_checkpoint(self) -> Resource:
         """``/checkpoint``: the newest signed checkpoint; the one resource that changes."""
@@ -118,8 +119,9 @@ class Resources:
         kept = self._kept.get(key)
         if kept is None:
             kept = self._kept[key] = make()
-            if len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
+            self._kept_bytes += len(kept)
+            while self._kept_bytes > _MOST_KEPT:
+                self._kept_bytes -= len(self._kept.popitem(last=False)[1])
         else:
             self._kept.move_to_end(key)
         return kept

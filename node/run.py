@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import signal
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, cast
 
 import structlog
 import uvicorn
@@ -22,7 +23,8 @@ from node.disk import free_bytes
 from node.errors import DiskFull, NodeError, NotFound, ReadOnly
 from node.grpc_api import SERVICE, SOFTWARE_VERSION, GrpcServer, LedgerServicer
 from node.http_api import make_app
-from node.http_edge import Edge
+from node.http_edge import MAX_HEAD, Edge
+from node.http_protocol import HEAD_S, HttpProtocol
 from node.metrics import Gauges, Metrics
 from node.node import LedgerNode, NodeSettings
 from node.reads import Reads
@@ -83,9 +85,19 @@ async def start_node(
     ended, then the servers and the store are closed.
     """
     metrics = Metrics(SOFTWARE_VERSION)
-    ledger = _open(settings, signers, genesis_leaf)
+    # Both ports before the store: a start that fails founds no ledger.
+    listener = _listen("HTTP", settings.http)
+    grpc_server = GrpcServer(settings)
     try:
-        listener = _listen(settings.http)
+        # gRPC would write lines of its own to stderr about a port that is taken.
+        _listen("gRPC", settings.grpc).close()
+        grpc_address = grpc_server.listen()
+        ledger = _open(settings, signers, genesis_leaf, metrics)
+    except BaseException:
+        listener.close()
+        await grpc_server.stop(0)
+        raise
+    try:
         http_address = Address(settings.http.host, listener.getsockname()[1])
         resources_url = settings.public_url or f"http://{http_address}"
         reads = Reads(ledger)
@@ -100,16 +112,13 @@ async def start_node(
             )
         )
         ledger.sequencer.start()
-        servicer = LedgerServicer(reads, writes, releases, metrics, settings.limits, resources_url)
-        grpc_server = GrpcServer(servicer, settings)
+        servicer = LedgerServicer(
+            reads, writes, releases, metrics, grpc_server.watches, settings.limits, resources_url
+        )
         app = make_app(reads, Resources(ledger, reads), metrics, unready)
         http_server = HttpServer(Edge(app, metrics), settings)
         await grpc_server.set_serving(True)
-        try:
-            grpc_address = await grpc_server.start()
-        except BaseException:
-            listener.close()
-            raise
+        await grpc_server.start(servicer)
         await http_server.start(listener)
         health = asyncio.create_task(_tell_health(grpc_server, unready))
         running = RunningNode(ledger, grpc_address, http_address, resources_url)
@@ -133,15 +142,19 @@ async def start_node(
         await asyncio.to_thread(ledger.close)
 
 
-def _open(settings: Settings, signers: Sequence[Signer], genesis_leaf: bytes | None) -> LedgerNode:
+def _open(
+    settings: Settings, signers: Sequence[Signer], genesis_leaf: bytes | None, metrics: Metrics
+) -> LedgerNode:
     """The ledger in the data directory, begun with ``genesis_leaf`` if there is none yet."""
-    core = NodeSettings(sequencer=SequencerSettings(disk_floor=settings.disk_floor))
+    core = NodeSettings(
+        sequencer=SequencerSettings(disk_floor=settings.disk_floor, clock_is_right=settings.clock_is_right),
+        observe=metrics.commit_step,
+    )
     try:
         ledger = LedgerNode.open(settings.data_dir, signers, mark_path=settings.mark_path, settings=core)
     except NotFound:
         if genesis_leaf is None:
             raise
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
         return LedgerNode.create(
             settings.data_dir, genesis_leaf, signers, mark_path=settings.mark_path, settings=core
         )
@@ -187,7 +200,7 @@ async def _tell_health(server: GrpcServer, unready: Callable[[], list[str]]) -> 
 # --- HTTP --------------------------------------------------------------------------------------
 
 
-def _listen(address: Address) -> socket.socket:
+def _listen(what: str, address: Address) -> socket.socket:
     """A listening socket. Raises NodeError when the port is taken, or the host is not ours."""
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(
@@ -205,7 +218,7 @@ def _listen(address: Address) -> socket.socket:
     except OSError as error:
         raise NodeError(
             f"cannot listen there: {error.strerror or error}",
-            where=f"HTTP address {address}",
+            where=f"{what} address {address}",
             fix="stop what listens there, or choose another address",
         ) from error
     return listener
@@ -214,11 +227,17 @@ def _listen(address: Address) -> socket.socket:
 class HttpServer(uvicorn.Server):
     """uvicorn, as a guest on a loop that others own: no signal handlers, no logging set up."""
 
-    def __init__(self, app: Edge, settings: Settings) -> None:
+    def __init__(self, app: Edge, settings: Settings, *, head_s: float = HEAD_S) -> None:
+        protocol = partial(
+            HttpProtocol,
+            peers=Counter(),
+            most_of_a_peer=settings.limits.max_peer_connections,
+            head_s=head_s,
+        )
         super().__init__(
             uvicorn.Config(
                 app,
-                http="h11",
+                http=cast("type[asyncio.Protocol]", protocol),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -228,7 +247,7 @@ class HttpServer(uvicorn.Server):
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=max(1, round(settings.stop_grace_s)),
                 limit_concurrency=settings.limits.max_http_connections,
-                h11_max_incomplete_event_size=16_384,
+                h11_max_incomplete_event_size=MAX_HEAD,
             )
         )
         self._up = asyncio.Event()

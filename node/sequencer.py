@@ -19,20 +19,22 @@ from typing import Final
 import structlog
 
 from ledger import rules
-from ledger.errors import SubmissionRepeated, SudurError
+from ledger.changes import RegistryLeaf, RulesRaised
+from ledger.errors import RulesVersionUnknown, SubmissionRepeated, SudurError
 from ledger.leaves import LeafType, leaf_type
 from ledger.rules_v1 import MAX_BLOCK_LEAVES, Draft
 from ledger.state import Transition
 from ledger.submissions import Submission, SubmissionLeaf, open_submission, pack
-from node.clock import Clock, seal_time
+from node.clock import Clock, check_first_seal, seal_time
 from node.commit import Committer
 from node.disk import DEFAULT_FLOOR, FreeBytes, free_bytes
-from node.errors import DiskFull, NodeError, QueueFull, ReadOnly, RetryableError, Stopping
+from node.errors import ClockUnsound, DiskFull, NodeError, QueueFull, ReadOnly, RetryableError, Stopping
 from node.publish import Published
 from node.store import Store
 
 _LOG: Final = structlog.get_logger("node.sequencer")
-_CHANGE: Final = -1
+# A submission that adds no leaves costs its sender nothing: so many, and then the block is committed.
+_MOST_IN_VAIN: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class SequencerSettings:
     """``queue_bytes`` and ``queue_items``: what may wait. ``block_leaves``: when a block is full enough.
 
     ``disk_floor``: bytes that stay free; below it nothing is sealed. ``retry_s``: how often a failed
-    store is tried again while nobody submits.
+    store is tried again while nobody submits. ``clock_is_right``: an operator has looked at the clock,
+    so the first block may come long after the last, whatever is in it.
     """
 
     queue_bytes: int = 128 << 20
@@ -69,6 +72,7 @@ class SequencerSettings:
     block_leaves: int = 32_768
     disk_floor: int = DEFAULT_FLOOR
     retry_s: float = 1.0
+    clock_is_right: bool = False
 
     def __post_init__(self) -> None:
         if not 512 <= self.block_leaves <= MAX_BLOCK_LEAVES:
@@ -103,10 +107,14 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Block:
-    """A draft, those who wait for it, and its leaves packed, as they came in."""
+    """A draft, those who wait for it, and its leaves packed, as they came in.
+
+    ``refused``: judged by what the draft holds, so true only once that is in the ledger.
+    """
 
     draft: Draft
     entries: list[_Entry] = field(default_factory=list)
+    refused: list[tuple[_Call, int, SudurError]] = field(default_factory=list)
     packed: list[bytes] = field(default_factory=list)
 
 
@@ -137,6 +145,7 @@ class Sequencer:
         self._published = committer.published
         self._fault: RetryableError | None = None
         self._broken = False
+        self._clock_agreed = settings.clock_is_right
         self._finished: list[_Call] = []
         self._publish_hooks: tuple[Callable[[Published], None], ...] = ()
         self._answer_hooks: tuple[Callable[[], None], ...] = ()
@@ -269,12 +278,18 @@ class Sequencer:
         except Exception as error:
             _report("block_failed", error)
             internal = _internal(error)
-            self._answer(block, lambda _: internal)
+            self._answer(block, lambda _: internal, internal)
             return
         if transition is None:
             self._answer(block, self._stored)
-        else:
-            self._commit(block, transition)
+            return
+        try:
+            self._check_clock(block)
+        except ClockUnsound as error:
+            fault = error
+            self._answer(block, lambda _: fault, fault)
+            return
+        self._commit(block, transition)
 
     def _look(self) -> RetryableError | None:
         """Why no block can be committed now; recovers from a failed write first, where it can."""
@@ -285,6 +300,7 @@ class Sequencer:
                     f"{room >> 20} MiB are free, {self._settings.disk_floor >> 20} MiB must stay so",
                     self._disk_path,
                 )
+            self._store.check_place()
             if self._broken:
                 self._publish(self._committer.recover())
                 self._broken = False
@@ -296,25 +312,44 @@ class Sequencer:
         return None
 
     def _fill(self, block: _Block) -> None:
-        """Take from the queue what the block has room for; answer at once what is refused."""
-        taken = 0
-        while self._queue and len(block.draft.leaves) < self._settings.block_leaves:
+        """Take from the queue what the block has room for.
+
+        Ends after a bounded number of items, however many more keep coming: a flood of what is refused
+        must not keep those waiting whose submissions the draft has taken.
+        """
+        in_vain = 0
+        while (
+            self._queue and len(block.draft.leaves) < self._settings.block_leaves and in_vain < _MOST_IN_VAIN
+        ):
             call, position = self._queue[0]
+            held = len(block.draft.leaves)
             try:
-                fitted = self._add(block, call, position)
+                if not self._add(block, call, position):
+                    break
             except SudurError as error:
-                self._settle(call, position, error)
+                self._take(call, position)
+                self._refuse(block, call, position, error)
             except Exception as error:
                 _report("submission_failed", error)
+                self._take(call, position)
                 self._settle(call, position, _internal(error))
                 self._rebuild(block)
             else:
-                if not fitted:
-                    break
-            self._queue.popleft()
-            taken += call.size_of(position)
+                self._take(call, position)
+            in_vain += len(block.draft.leaves) == held
+
+    def _take(self, call: _Call, position: int) -> None:
+        """The first item leaves the queue."""
         with self._wake:
-            self._queued_bytes -= taken
+            self._queue.popleft()
+            self._queued_bytes -= call.size_of(position)
+
+    def _refuse(self, block: _Block, call: _Call, position: int, error: SudurError) -> None:
+        """Answer a refusal: at once when only the ledger spoke, with the block when the draft may have."""
+        if block.draft.leaves:
+            block.refused.append((call, position, error))
+        else:
+            self._settle(call, position, error)
 
     def _add(self, block: _Block, call: _Call, position: int) -> bool:
         """Add one item to the draft; False when it has to wait for the next block."""
@@ -323,6 +358,7 @@ class Sequencer:
         if call.is_change:
             if draft.leaves and not draft.fits(1, len(leaf)):
                 return False
+            _check_rules(leaf)
             block.entries.append(_Entry(call, position, draft.add_change(leaf), None))
             block.packed.append(pack((leaf,)))
             return True
@@ -348,6 +384,11 @@ class Sequencer:
             elif not entry.repeat:
                 block.draft.add_submission(entry.submission)
 
+    def _check_clock(self, block: _Block) -> None:
+        """That the first block after a start may bear its time. Raises ClockUnsound."""
+        if not self._clock_agreed and all(entry.submission is None for entry in block.entries):
+            check_first_seal(block.draft.time_ms, self._committer.snapshot.state.time_ms)
+
     def _commit(self, block: _Block, transition: Transition) -> None:
         try:
             packed = b"".join((*block.packed, pack(transition.leaves[-1:])))
@@ -357,8 +398,12 @@ class Sequencer:
             self._broken = True
             self._fault = self._look()
             fault = self._fault
-            self._answer(block, self._found if fault is None else lambda _: fault)
+            if fault is not None:
+                self._answer(block, lambda _: fault, fault)
+            else:
+                self._answer(block, self._found, None if self._holds(transition) else _not_written())
             return
+        self._clock_agreed = True
         self._publish(published)
         state = transition.state
         first = transition.first_index
@@ -399,9 +444,22 @@ class Sequencer:
             index = entry.index if same else None
         if index is not None:
             return self.placement(index, repeat=entry.repeat)
-        return RetryableError("the block could not be written", where="store", fix="send it again")
+        return _not_written()
 
-    def _answer(self, block: _Block, outcome: Callable[[_Entry], Outcome]) -> None:
+    def _holds(self, transition: Transition) -> bool:
+        """After a recovery: whether the block is in the log, whatever the failed write had said."""
+        size = transition.state.size
+        held = self._committer.snapshot.head.size
+        return held >= size and self._store.leaf(size - 1) == transition.leaves[-1]
+
+    def _answer(
+        self, block: _Block, outcome: Callable[[_Entry], Outcome], instead: SudurError | None = None
+    ) -> None:
+        """Settle all who wait for a block. ``instead`` of what they were refused for, those get whose
+        refusal does not stand, because the draft it was judged by did not come into the ledger.
+        """
+        for call, position, error in block.refused:
+            self._settle(call, position, instead or error)
         for entry in block.entries:
             try:
                 result = outcome(entry)
@@ -447,6 +505,21 @@ def _guarded(callback: Callable[..., None], *arguments: object) -> None:
         callback(*arguments)
     except Exception as error:
         _report("callback_failed", error)
+
+
+def _check_rules(leaf: bytes) -> None:
+    """That a change raises the rules to none that this software lacks: it could not go on after it."""
+    body = RegistryLeaf.decode(leaf).change().body
+    if isinstance(body, RulesRaised) and body.rules not in rules.SUPPORTED:
+        raise RulesVersionUnknown(
+            f"this node's software does not have rules version {body.rules}",
+            where="change",
+            fix=f"upgrade it first: it has versions {', '.join(map(str, sorted(rules.SUPPORTED)))}",
+        )
+
+
+def _not_written() -> RetryableError:
+    return RetryableError("the block could not be written", where="store", fix="send it again")
 
 
 def _disk_full(what: str, path: Path) -> DiskFull:

@@ -116,6 +116,10 @@ class Store:
         self._db = self._factory(self.path)
         self._start()
 
+    def check_place(self) -> None:
+        """That the database's files are still those that were opened. Raises StoreDamaged."""
+        self._db.check_place()
+
     def _start(self) -> None:
         row = self._db.get(META, _HEAD_KEY)
         self._head = None if row is None else Head.decode(row)

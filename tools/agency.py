@@ -9,26 +9,34 @@ from typing import Annotated
 
 import typer
 
-from ledger.documents import check_text
+from ledger.checkpoints import open_checkpoint
+from ledger.documents import TYPE_FIELD, check_text
 from ledger.records import Basis
-from ledger.registry_records import AgencyRecord, KeyRecord, LedgerRecord, TypeRecord
-from ledger.signatures import key_fingerprint
+from ledger.registry_records import TypeRecord
 from ledger.trust import TrustedLedger
 from tools.agency_dir import AgencyDirectory, Membership
 from tools.client import LedgerClient
-from tools.errors import Usage
+from tools.errors import KeyFileError, Usage
 from tools.files import locked
 from tools.http_resources import HttpResources
-from tools.issuing import Issuer, Outcome, file_name, make_document, not_issued, type_fields
-from tools.keyfile import KeyFile, make_key
+from tools.issuing import (
+    Issuer,
+    Outcome,
+    check_path,
+    file_name,
+    make_document,
+    not_issued,
+    type_fields,
+)
+from tools.keyfile import KeyFile, check_label, make_key
 from tools.options import Json_, Node, PassphraseFile, connect
 from tools.pinning import check_node, load_trust, only_ledger, pinned_by_node
+from tools.registered import newest_agencies, registered_keys
 from tools.signing import NumberedSigner
 from tools.ui import Passphrase, emit_json, printable, progress, remark, say
 
 app = typer.Typer(no_args_is_help=True, help="For agencies: make keys, issue documents.")
 
-_MAX_SEARCH = 256
 _Directory = Annotated[Path, typer.Option("--dir", metavar="DIR", help="The agency's directory.")]
 
 
@@ -69,6 +77,11 @@ def keygen(
 
     Example: sudur agency keygen --dir registry --label desk-1
     """
+    if label is not None:
+        try:
+            check_label(label)
+        except KeyFileError as error:
+            raise Usage(error.what, where=f"--label {error.where}") from None
     agency = AgencyDirectory.create(directory)
     with locked(agency.path):
         key = make_key(use.value, agency.free_label(use.value) if label is None else label)
@@ -123,9 +136,13 @@ def issue(
             metavar="TRUST.json",
             exists=True,
             dir_okay=False,
-            help="Pin the ledger by this file, at first use.",
+            help="The authority's trust file: pins the ledger, at first use.",
         ),
     ] = None,
+    trust_on_first_use: Annotated[
+        bool,
+        typer.Option("--trust-on-first-use", help="Without a trust file: believe the node, this once."),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where receipts go. Default: receipts in --dir.")
     ] = None,
@@ -142,14 +159,16 @@ def issue(
     again, and it finishes that work, with nothing lost and nothing issued twice. Another command
     finishes it too, and first. When nothing is left to finish, the same file makes a new document.
 
-    Example: sudur agency issue --node 127.0.0.1:7070 --dir registry --type 1 --field "child=نور" birth.pdf
+    Example: sudur agency issue --node 127.0.0.1:7070 --dir registry --trust trust.json --type 1
+    --field "child=نور" birth.pdf
     """
+    for path in (directory, *files, *([out] if out else [])):
+        check_path(path)
     values = _fields(field or ())
     here = AgencyDirectory.open(directory)
     key_files = _key_files(here, signer or ())
     with locked(here.path), connect(node) as client:
-        ledger = _pinned(here, client, trust)
-        resources_url = check_node(client, ledger)
+        ledger, resources_url = _pinned(here, client, trust, trust_on_first_use)
         membership = _membership(here, client, agency, key_files)
         signers = _open_keys(key_files, membership, Passphrase(passphrase_file))
         definition = TypeRecord.decode(client.record(f"type/{type_}").record) if type_ else None
@@ -165,12 +184,12 @@ def issue(
                 remark("Finishing earlier work first")
             with progress("Writing receipts", len(files)) as advance:
                 earlier = issuer.finish_pending()
-                left = not_issued(documents, Basis[basis.name], earlier.issued)
+                left = not_issued(documents, Basis[basis.name], earlier)
                 outcome = issuer.issue(
                     [documents[position] for position in left],
                     [file_name(files[position]) for position in left],
                     Basis[basis.name],
-                    out or here.path / "receipts",
+                    out or here.receipts,
                     advance,
                 )
     _report(earlier, outcome, as_json)
@@ -208,16 +227,31 @@ def _report(earlier: Outcome, outcome: Outcome, as_json: bool) -> None:
     if doubted:
         one = doubted[0]
         remark(f"{len(doubted)} receipts do not verify as genuine: {one.verdict.value}: {one.reason}")
+    elsewhere = [(one.receipt, one.elsewhere) for one in issued if one.elsewhere is not None]
+    if elsewhere:
+        receipt, error = elsewhere[0]
+        remark(f"{len(elsewhere)} of the receipts had to go to {receipt.parent}: {error}")
+    for stuck in earlier.stuck:
+        remark(f"Earlier work is still not finished: {stuck.batch}")
     if refused:
         number = sum(len(one.receipts) for one in refused)
         remark(f"{number} document{'s were' if number > 1 else ' was'} refused and not issued")
         raise refused[0].error
+    if earlier.stuck:
+        raise earlier.stuck[0].error
 
 
 # --- the ledger, the agency, the keys ----------------------------------------------------------
 
 
-def _pinned(here: AgencyDirectory, client: LedgerClient, trust: Path | None) -> TrustedLedger:
+def _pinned(
+    here: AgencyDirectory, client: LedgerClient, trust: Path | None, trust_on_first_use: bool
+) -> tuple[TrustedLedger, str]:
+    """The pinned ledger, and the URL of its static resources; pinned now, when this is the first use.
+
+    That is done only when the node shows this very ledger, signed by its keys: a wrong pin is not
+    easily undone. Raises Usage, WrongLedger, CheckpointUntrusted.
+    """
     pinned = here.pinned()
     given = None if trust is None else only_ledger(load_trust(trust))
     if pinned is not None:
@@ -227,15 +261,23 @@ def _pinned(here: AgencyDirectory, client: LedgerClient, trust: Path | None) -> 
                 where="--trust",
                 fix="use another directory for it",
             )
-        return pinned
-    if given is None:
-        given = pinned_by_node(client)
-        remark(
-            f"Pinned to the ledger that the node shows, {given.origin}: compare its name"
-            f" {given.genesis.hex()} with what the authority publishes"
+        return pinned, check_node(client, pinned)
+    if given is None and not trust_on_first_use:
+        raise Usage(
+            "at first use the ledger is not known yet",
+            where="--trust",
+            fix="give the authority's trust file; or --trust-on-first-use, to believe the node this once",
         )
-    here.pin(given)
-    return given
+    ledger = pinned_by_node(client) if given is None else given
+    resources_url = check_node(client, ledger)
+    open_checkpoint(client.checkpoint(), ledger.origin, ledger.log_keys)
+    here.pin(ledger)
+    if given is None:
+        remark(
+            f"Pinned to the ledger that the node shows, {printable(ledger.origin)}: compare its name"
+            f" {ledger.genesis.hex()} with what the authority publishes"
+        )
+    return ledger, resources_url
 
 
 def _key_files(here: AgencyDirectory, names: Sequence[str]) -> list[KeyFile]:
@@ -270,13 +312,8 @@ def _membership(
     if known is not None and wanted <= known.keys.keys():
         return known
     number = agency if known is None else known.agency
-    if number is not None:
-        candidates = [number]
-    else:
-        count = LedgerRecord.decode(client.record("ledger").record).agencies
-        candidates = list(range(count, max(count - _MAX_SEARCH, 0), -1))
-    for candidate in candidates:
-        keys = _registered_keys(client, candidate)
+    for candidate in newest_agencies(client) if number is None else [number]:
+        keys = registered_keys(client, candidate)
         if wanted <= keys.keys():
             membership = Membership(candidate, keys)
             here.remember(membership)
@@ -286,16 +323,6 @@ def _membership(
         where=", ".join(file.public.label for file in files),
         fix="hand the public key file to the authority first; or name the agency with --agency",
     )
-
-
-def _registered_keys(client: LedgerClient, agency: int) -> dict[str, int]:
-    """Key numbers by fingerprint, as the node says; a wrong one only makes a submission that is refused."""
-    count = AgencyRecord.decode(client.record(f"agency/{agency}").record).key_count
-    keys = {}
-    for number in range(1, count + 1):
-        record = KeyRecord.decode(client.record(f"agency/{agency}/key/{number}").record)
-        keys[key_fingerprint(record.algorithm, record.public_key).hex()] = number
-    return keys
 
 
 def _open_keys(
@@ -315,6 +342,8 @@ def _fields(values: Sequence[str]) -> list[tuple[str, str]]:
         name, equals, text = value.partition("=")
         if not equals or not name:
             raise Usage(f"{printable(value)!r} is not NAME=VALUE", where="--field")
+        if name == TYPE_FIELD:
+            raise Usage(f"{value!r}: no field is named {TYPE_FIELD}", where="--field", fix="give --type T")
         check_text(f"field {printable(name)}", text)
         fields.append((name, text))
     return fields

@@ -4,6 +4,13 @@
     trust.json             the pinned ledger             agency.json        its number, and its keys'
     pending/<n>/           one command's submissions, signed and saved before they were sent (0600)
     receipts/              one file a document (0600), unless another place is named
+    issued/<index>.json    the seeds of one submission's documents (0600), by its first record's index
+
+The salts of a document come from its seed, and a receipt holds the salts alone: what is derived from
+the seed later needs what is in issued/. It is canonical JSON: {"format": "sudur-issued/v1", "genesis",
+"agency", "documents": [{"index", "type", "commitment", "seed", "receipt"}]}, bytes in base64 and the
+index in decimal text; ``receipt`` is where the receipt was to be written. A seed opens its document's
+commitment as a receipt does, and is to be kept as private.
 
 A pending batch holds everything that its receipts need, so whatever happens between the first byte
 sent and the last receipt written, running the command again sends the very same submissions and
@@ -16,19 +23,19 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from ledger.canonical_json import Json, Reader, base64_text, encode, parse
+from ledger.canonical_json import Json, Reader, base64_text, encode, parse, u64_text
 from ledger.changes import MAX_AGENCY, MAX_KEY_NUMBER
-from ledger.documents import Disclosure
-from ledger.errors import FormatError
-from ledger.receipts import disclosure_from_json, disclosure_to_json
+from ledger.documents import SEED_SIZE, Disclosure, Document
+from ledger.errors import FormatError, ReceiptFormatError
+from ledger.receipts import MAX_RECEIPT, Receipt, disclosure_from_json, disclosure_to_json, parse_receipt
 from ledger.records import MAX_RECORDS, Basis
 from ledger.trust import Trust, TrustedLedger
-from tools.errors import FileProblem, Usage
+from tools.errors import FileProblem, NameTaken, Usage
 from tools.files import (
     PUBLIC,
     make_private_directory,
@@ -45,16 +52,26 @@ MAX_JOB: Final = 256 << 20
 MAX_JOB_SUBMISSIONS: Final = 64
 _BATCH: Final = re.compile(r"[0-9]{8}", re.ASCII)
 _LEFT_OVER: Final = re.compile(r"\.(new|done)-[0-9a-f]{12}", re.ASCII)
+MAX_NAME: Final = 255
+"""Most bytes of a file's name."""
+_ENDING: Final = ".receipt.json"
 _JOB_FORMAT: Final = "sudur-pending/v1"
+_ISSUED_FORMAT: Final = "sudur-issued/v1"
 _AGENCY_FORMAT: Final = "sudur-agency/v1"
 
 
 @dataclass(frozen=True, slots=True)
 class PendingDocument:
-    """A document as its receipt will show it, and where that receipt goes."""
+    """A document as its receipt will show it, the seed of its salts, and where that receipt goes."""
 
     disclosure: Disclosure
+    seed: bytes
     receipt: Path
+
+    @classmethod
+    def of(cls, document: Document, seed: bytes, receipt: Path) -> PendingDocument:
+        """Raises DocumentFormatError for a seed that is not 16 bytes."""
+        return cls(document.disclose(seed), seed, receipt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +101,11 @@ class Job:
                 "agency": self.agency,
                 "basis": int(self.basis),
                 "documents": [
-                    {"document": disclosure_to_json(one.disclosure), "receipt": str(one.receipt)}
+                    {
+                        "document": disclosure_to_json(one.disclosure),
+                        "seed": base64_text(one.seed),
+                        "receipt": str(one.receipt),
+                    }
                     for one in self.documents
                 ],
                 "submissions": [
@@ -225,6 +246,36 @@ class AgencyDirectory:
     def remember(self, membership: Membership) -> None:
         write_file(self.path / "agency.json", membership.encode())
 
+    # --- what was issued ---
+
+    @property
+    def receipts(self) -> Path:
+        """Where receipts go when no other place is named."""
+        return self.path / "receipts"
+
+    def keep_seeds(self, job: Job, position: int, first: int) -> None:
+        """Keep the seeds of submission ``position``, whose first record is at index ``first``.
+
+        The same submission again gives the same file. Raises FileProblem.
+        """
+        body: Json = {
+            "format": _ISSUED_FORMAT,
+            "genesis": base64_text(job.genesis),
+            "agency": job.agency,
+            "documents": [
+                {
+                    "index": u64_text(index),
+                    "type": one.disclosure.document_type,
+                    "commitment": base64_text(one.disclosure.commitment(job.genesis)),
+                    "seed": base64_text(one.seed),
+                    "receipt": str(one.receipt),
+                }
+                for index, one in enumerate(job.documents_of(position), first)
+            ],
+        }
+        make_private_directory(self.path / "issued")
+        write_file(self.path / "issued" / f"{first:020}.json", encode(body) + b"\n")
+
     # --- pending work ---
 
     @property
@@ -282,30 +333,62 @@ class AgencyDirectory:
 
 
 def receipt_paths(directory: Path, names: Sequence[str]) -> list[Path]:
-    """A free path for each receipt: ``<name>.receipt.json``, or ``<name>.2.receipt.json`` and so on.
-
-    A receipt is never written over another: it is the only copy of its salts.
-    """
+    """A free path for each receipt: ``<name>.receipt.json``, or ``<name>.2.receipt.json`` and so on."""
     taken: set[Path] = set()
     paths = []
     for name in names:
-        number = 1
-        while True:
-            suffix = "" if number == 1 else f".{number}"
-            path = directory / f"{name}{suffix}.receipt.json"
-            if path not in taken and not path.exists():
-                break
-            number += 1
+        path = next(one for one in _paths(directory, name) if one not in taken and not one.exists())
         taken.add(path)
         paths.append(path)
     return paths
 
 
+def write_receipt(path: Path, receipt: Receipt) -> Path:
+    """Write a receipt at ``path``, or at the next name that is free; returns where it went.
+
+    Only an earlier receipt of the same document is replaced: any other may be the only copy of its
+    salts. The directory is made when it is not there. Raises FileProblem.
+    """
+    data = receipt.encode()
+    make_private_directory(path.parent)
+    others = _paths(path.parent, path.name.removesuffix(_ENDING), 2)
+    while True:
+        try:
+            write_new_file(path, data)
+            return path
+        except NameTaken:
+            if _is_of_same_document(path, receipt):
+                write_file(path, data)
+                return path
+            path = next(others)
+
+
+def _paths(directory: Path, name: str, number: int = 1) -> Iterator[Path]:
+    """``name`` with the ending of a receipt, then numbered; shortened to what a file system takes."""
+    while True:
+        ending = _ENDING if number == 1 else f".{number}{_ENDING}"
+        short = name.encode()[: MAX_NAME - len(ending)].decode(errors="ignore")
+        yield directory / f"{short}{ending}"
+        number += 1
+
+
+def _is_of_same_document(path: Path, receipt: Receipt) -> bool:
+    try:
+        there = parse_receipt(read_file(path, MAX_RECEIPT + 1))
+    except (FileProblem, ReceiptFormatError):
+        return False
+    return there.document.commitment(there.genesis) == receipt.document.commitment(receipt.genesis)
+
+
 def _document(reader: Reader) -> PendingDocument:
-    document = disclosure_from_json(reader.member("document"))
+    disclosure = disclosure_from_json(reader.member("document"))
+    seed = reader.data("seed", size=SEED_SIZE)
     path = Path(reader.text("receipt", limit=4096))
     reader.done()
-    return PendingDocument(document, path)
+    document = Document(disclosure.agency, disclosure.document_type, disclosure.shown)
+    if document.disclose(seed) != disclosure:
+        raise FormatError("is not the seed of the document's salts", where=reader.at("seed"))
+    return PendingDocument(disclosure, seed, path)
 
 
 def _submission(reader: Reader) -> SignedSubmission:

@@ -28,7 +28,9 @@ from ledger.changes import (
 from ledger.documents import check_composed
 from ledger.errors import FormatError, RuleError, UnknownAgency
 from ledger.leaves import NONE
+from ledger.notes import check_key_name
 from ledger.registry_records import AgencyRecord, LedgerRecord
+from ledger.signatures import key_fingerprint
 from ledger.signing_policy import SigningPolicy
 from ledger.trust import TrustedLedger
 from tools.authority_dir import MAX_KEYS, AuthorityDirectory, Enrolment
@@ -38,6 +40,7 @@ from tools.files import locked, read_file
 from tools.keyfile import PublicKey, load_public_key
 from tools.options import Json_, Node, PassphraseFile, connect
 from tools.pinning import check_node
+from tools.registered import newest_agencies, registered_keys
 from tools.signing import NumberedSigner, signed_change
 from tools.ui import Passphrase, emit_json, remark, say
 
@@ -73,6 +76,10 @@ def init(
     """
     if threshold > keys:
         raise Usage(f"{threshold} of {keys} keys cannot sign", where="--threshold")
+    try:
+        check_key_name(origin)  # the log's keys bear it
+    except FormatError as error:
+        raise Usage(error.what, where="--origin", fix=error.fix) from None
     passphrase = Passphrase(passphrase_file).to_make()
     made = AuthorityDirectory.create(
         directory,
@@ -159,6 +166,7 @@ def enrol(
             remark(f"Finished an enrolment that was begun earlier: agency {number}")
             enrolment = None
         if enrolment is None:
+            _check_new(client, keys)
             agency = _ledger_record(client).agencies + 1
             leaf = signed_change(Change(Subject("agency", agency), NONE, body), ledger.genesis, signers)
             enrolment = Enrolment(agency, leaf, keys)
@@ -276,6 +284,29 @@ def _enrolled(client: LedgerClient, enrolment: Enrolment) -> AgencyRecord | None
     return record if made == enrolment.leaf else None
 
 
+def _check_new(client: LedgerClient, keys: Sequence[NewKey]) -> None:
+    """Refuse a key that is registered already; else the agency would be enrolled, and its keys refused.
+
+    The newest agencies are looked through, and the authority's own keys; the ledger knows them all.
+    Raises Usage.
+    """
+    wanted = {key_fingerprint(key.algorithm, key.public_key).hex(): key.label for key in keys}
+    if len(wanted) != len(keys):
+        raise Usage("one key is given twice", where="--key")
+    known = {
+        key_fingerprint(one.algorithm, one.public_key).hex(): "the authority"
+        for one in _ledger_record(client).authority_keys
+    }
+    for agency in newest_agencies(client):
+        known |= dict.fromkeys(registered_keys(client, agency), f"agency {agency}")
+    for fingerprint in wanted.keys() & known.keys():
+        raise Usage(
+            f"the key {wanted[fingerprint]} is registered already, with {known[fingerprint]}",
+            where="--key",
+            fix="have the agency make a new one: sudur agency keygen",
+        )
+
+
 def _is_same(enrolment: Enrolment, body: AgencyEnrolled, keys: tuple[NewKey, ...]) -> bool:
     return RegistryLeaf.decode(enrolment.leaf).change().body == body and enrolment.keys == keys
 
@@ -319,11 +350,21 @@ def _read_json(path: Path) -> Json:
     """JSON as people write it; what canonical JSON cannot say is refused. Raises FormatError, FileProblem."""
     data = read_file(path, _MAX_INPUT)
     try:
-        return parse(encode(json.loads(data)), limit=2 * _MAX_INPUT)
+        return parse(encode(json.loads(data, object_pairs_hook=_object)), limit=2 * _MAX_INPUT)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"is not JSON: {error}", where=str(path)) from None
     except FormatError as error:
         raise FormatError(error.what, where=str(path)) from None
+
+
+def _object(pairs: list[tuple[str, Json]]) -> Json:
+    """A JSON object in which each name stands once: else a reader may take the other value."""
+    value: dict[str, Json] = {}
+    for name, one in pairs:
+        if name in value:
+            raise FormatError(f"the name {name!a} stands twice in one object")
+        value[name] = one
+    return value
 
 
 def _read_type(path: Path) -> TypeDefined:

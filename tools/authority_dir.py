@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import re
 import secrets
-import time
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final

@@ -1,7 +1,8 @@
 """The ``sudur`` command: its parts put together, and every ending turned into an exit code.
 
-0 done or genuine; 1 refused or not genuine; 2 cannot tell, nobody answers; 64 wrong usage; 130
-interrupted. Whatever goes wrong is one line on stderr, never a traceback.
+0 done or genuine; 1 refused, or not to be accepted (not genuine, revoked, expired …); 2 cannot tell,
+nobody answers or nobody reads; 64 wrong usage; 130 interrupted. Whatever goes wrong is one line on
+stderr, never a traceback.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typer.exceptions import TyperException
 
 from ledger.errors import SudurError
 from tools import agency, authority, demo, log, node_cmd
-from tools.errors import EXIT_CANNOT_TELL, EXIT_NOT_GENUINE, EXIT_OK, EXIT_USAGE, exit_code
+from tools.errors import EXIT_CANNOT_TELL, EXIT_OK, EXIT_USAGE, exit_code
 from tools.ui import printable
 from tools.verify import verify
 
@@ -31,7 +32,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="Sudur (صدور): a ledger with which anyone can verify official documents.",
-    epilog="Exit codes: 0 done or genuine, 1 refused or not genuine, 2 cannot tell, 64 wrong usage.",
+    epilog="Exit codes: 0 done or genuine, 1 refused or not to be accepted (not genuine, revoked, expired …),"
+    " 2 cannot tell, 64 wrong usage.",
 )
 app.add_typer(authority.app, name="authority")
 app.add_typer(agency.app, name="agency")
@@ -69,10 +71,10 @@ def run(arguments: Sequence[str]) -> int:
         return _fail("interrupted", EXIT_INTERRUPTED)
     except KeyboardInterrupt:
         return _fail("interrupted", EXIT_INTERRUPTED)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # rich, which prints the help, makes the one into the other
         # Whoever read the output has gone; there is nobody to tell, and nothing more may be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_NOT_GENUINE
+        return EXIT_CANNOT_TELL
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}", EXIT_CANNOT_TELL)

@@ -58,7 +58,12 @@ def demo(
     exit_: Annotated[bool, typer.Option("--exit", help="Exit when all is shown, with code 0.")] = False,
     data: Annotated[
         Path,
-        typer.Option("--data", metavar="DIR", help="Where everything is kept; a second run goes on with it."),
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            file_okay=False,
+            help="Where everything is kept; a second run goes on with it.",
+        ),
     ] = Path("demo-data"),
     documents: Annotated[
         Path | None,

@@ -15,7 +15,7 @@ from ledger.records import parse_record
 from ledger.seals import Seal
 from ledger.submissions import SubmissionLeaf
 from ledger.verdicts import BASES, Proven, Verdict
-from tools.ui import printable
+from tools.ui import printable, quoted
 
 
 def moment(time_ms: int) -> str:
@@ -167,24 +167,28 @@ def _proven_lines(proven: Proven) -> list[str]:
         lines.append(f"Valid:      through {proven.expires}")
     lines.append(f"Status:     {proven.status.name.lower()}, as of {moment(proven.as_of_ms)}")
     lines.append(f"Reference:  index {proven.index}")
-    if len(proven.fields) > 1 or proven.hidden_fields:
+    # What the issuer wrote stands between quotation marks, and apart from what was checked here: no
+    # text can pass itself off as a file that was compared.
+    texts = [one for one in proven.fields[1:] if one.kind is FieldKind.TEXT]
+    if texts or proven.hidden_fields:
         lines += ["", "Compare these with the paper:"]
-    for one in proven.fields[1:]:
-        lines.append(f"  {_field_line(one, proven)}")
+    for one in texts:
+        lines.append(f"  {_field_name(one, proven)}: {quoted(one.value.decode('utf-8'))}")
     if proven.hidden_fields:
         lines.append(f"  ({proven.hidden_fields} more, which the holder does not show)")
+    files = [one for one in proven.fields[1:] if one.kind is FieldKind.FILE]
+    if files:
+        lines += ["", "Files that were issued:"]
+    for one in files:
+        unchecked = one.name in proven.unchecked_files
+        said = "NOT CHECKED, give the file to have it compared" if unchecked else "given, the very same"
+        lines.append(f"  {_field_name(one, proven)}: {said}")
     return lines
 
 
-def _field_line(one: Field, proven: Proven) -> str:
+def _field_name(one: Field, proven: Proven) -> str:
     labels = proven.field_labels.get(one.name, {})
-    name = _names(labels) if labels else printable(one.name)
-    if one.kind is FieldKind.TEXT:
-        value = printable(one.value.decode("utf-8"))
-        return f"{name}: {value or '(empty)'}"
-    if one.name in proven.unchecked_files:
-        return f"file {name}: NOT CHECKED, give the file to have it compared"
-    return f"file {name}: the very file that was issued"
+    return _names(labels) if labels else quoted(one.name)
 
 
 def _names(labels: Mapping[str, str]) -> str:

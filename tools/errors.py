@@ -33,6 +33,12 @@ class FileProblem(ToolError):
     code = "FILE"
 
 
+class NameTaken(FileProblem):
+    """A file of this name is there already, and is not to be written over."""
+
+    code = "NAME_TAKEN"
+
+
 class KeyFileError(ToolError):
     """A key file is damaged, open to others, or not a key file."""
 

@@ -6,24 +6,38 @@ A write returns after the bytes and the name are on disk (fsync of the file, the
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tools.errors import DirectoryInUse, FileProblem
+from tools.errors import DirectoryInUse, FileProblem, NameTaken
 
 PRIVATE: Final = 0o600
 PUBLIC: Final = 0o644
 PRIVATE_DIRECTORY: Final = 0o700
 
 
-def read_file(path: Path, limit: int) -> bytes:
+def open_file(path: Path, *, pipe_okay: bool = False) -> io.BufferedReader:
+    """Open a regular file to read; a device or a pipe might never end. Raises FileProblem, OSError."""
+    # Without O_NONBLOCK the mere opening of a pipe waits for somebody who writes.
+    flags = os.O_RDONLY | os.O_CLOEXEC | (0 if pipe_okay else os.O_NONBLOCK)
+    descriptor = os.open(path, flags)
+    mode = os.fstat(descriptor).st_mode
+    if not (stat.S_ISREG(mode) or (pipe_okay and stat.S_ISFIFO(mode))):
+        os.close(descriptor)
+        raise FileProblem("is a directory, a device or a pipe, not a file", where=str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_file(path: Path, limit: int, *, pipe_okay: bool = False) -> bytes:
     """At most ``limit`` bytes of a regular file. Raises FileProblem, also for a longer one."""
     try:
-        with path.open("rb") as file:
+        with open_file(path, pipe_okay=pipe_okay) as file:
             data = file.read(limit + 1)
     except OSError as error:
         raise FileProblem(f"cannot be read: {reason(error)}", where=str(path)) from None
@@ -47,7 +61,7 @@ def write_file(path: Path, data: bytes, mode: int = PRIVATE) -> None:
 
 
 def write_new_file(path: Path, data: bytes, mode: int = PRIVATE) -> None:
-    """Like :func:`write_file`, but never over an existing file. Raises FileProblem."""
+    """Like :func:`write_file`, but never over an existing file. Raises NameTaken, FileProblem."""
     try:
         temporary = _write_beside(path, data, mode)
         try:
@@ -56,7 +70,7 @@ def write_new_file(path: Path, data: bytes, mode: int = PRIVATE) -> None:
             temporary.unlink()
         sync_directory(path.parent)
     except FileExistsError:
-        raise FileProblem(
+        raise NameTaken(
             "exists already and is not overwritten", where=str(path), fix="choose another name"
         ) from None
     except OSError as error:
@@ -128,7 +142,8 @@ def reason(error: OSError) -> str:
 
 
 def _write_beside(path: Path, data: bytes, mode: int) -> Path:
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.tmp")
+    # A name of its own, since the wanted one may have all the 255 bytes that a name can have.
+    temporary = path.with_name(f".{secrets.token_hex(12)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -1,16 +1,21 @@
 """The static resources of a node, mirror or cache over HTTP. Nothing fetched is believed here.
 
 Each kind of resource has its own size cap, which holds while the body arrives; redirects are not
-followed. What never changes is fetched once: all but the newest checkpoint stays in memory, up to
+followed. A fetch has a deadline for all of it, so that a server that sends a byte now and then holds
+nobody up. What never changes is fetched once: all but the newest checkpoint stays in memory, up to
 64 MiB, so that many receipts of one block cost few requests.
 """
 
 from __future__ import annotations
 
 import re
+import socket
+import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import httpx
 
@@ -35,9 +40,17 @@ class HttpResources:
     """``Resources`` at a base URL. For one thread at a time."""
 
     def __init__(
-        self, url: str, *, timeout_s: float = 20.0, transport: httpx.BaseTransport | None = None
+        self,
+        url: str,
+        *,
+        timeout_s: float = 20.0,
+        deadline_s: float = 60.0,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """Raises Usage for what is no http or https URL."""
+        """``timeout_s`` bounds each wait, ``deadline_s`` a whole fetch once there is a connection.
+
+        Raises Usage for what is no http or https URL.
+        """
         try:
             base = httpx.URL(url)
         except httpx.InvalidURL:
@@ -54,6 +67,8 @@ class HttpResources:
             verify=base.scheme == "https",  # loading the authorities' certificates takes 30 ms
             headers={"Accept-Encoding": "identity"},  # so that the caps bound what is held in memory
         )
+        self._deadline_s = deadline_s
+        self._connection: socket.socket | None = None
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._kept_bytes = 0
 
@@ -70,6 +85,7 @@ class HttpResources:
 
     def close(self) -> None:
         self._client.close()
+        self._forget_connection()
 
     def fetch(self, path: str) -> bytes:
         """The bytes at ``path``. Raises NotFound, Unavailable, AnswerWrong (too long, redirected)."""
@@ -93,7 +109,10 @@ class HttpResources:
         where = f"{self.url}/{path}"
         cap = next((cap for prefix, cap in _CAPS if path.startswith(prefix)), 0)
         try:
-            with self._client.stream("GET", where) as response:
+            with (
+                self._deadline(where),
+                self._client.stream("GET", where, extensions={"trace": self._traced}) as response,
+            ):
                 if response.status_code in (404, 410):
                     raise NotFound("is not there", where=where)
                 if response.status_code >= 500 or response.status_code == 429:
@@ -116,3 +135,41 @@ class HttpResources:
                 where=where,
                 fix="check the address and the network",
             ) from None
+
+    @contextmanager
+    def _deadline(self, where: str) -> Iterator[None]:
+        """Break the connection when the block takes longer than the deadline. Raises Unavailable then."""
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            connection = self._connection
+            if connection is not None:
+                with suppress(OSError):  # it may be over already
+                    connection.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(self._deadline_s, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except httpx.HTTPError:
+            if not late.is_set():
+                raise
+        finally:
+            timer.cancel()
+        if late.is_set():  # even without an error: a broken connection can look like the end of a body
+            raise Unavailable(
+                f"no whole answer came in {self._deadline_s:g} s", where=where, fix="try another server"
+            )
+
+    def _traced(self, event: str, info: dict[str, Any]) -> None:
+        """Keep a handle of the newest connection: its own, since TLS takes over the socket object."""
+        if event == "connection.connect_tcp.complete":
+            self._forget_connection()
+            self._connection = info["return_value"].get_extra_info("socket").dup()
+
+    def _forget_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

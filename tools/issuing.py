@@ -27,6 +27,7 @@ from ledger.errors import (
     VerificationError,
 )
 from ledger.receipt_builder import ReceiptBuilder
+from ledger.receipts import Receipt
 from ledger.records import MAX_RECORDS, Basis, Issue
 from ledger.registry_records import TypeRecord
 from ledger.resources import Resources
@@ -40,10 +41,11 @@ from tools.agency_dir import (
     Job,
     PendingDocument,
     receipt_paths,
+    write_receipt,
 )
 from tools.client import LedgerClient, Placed
-from tools.errors import FileProblem, Unavailable
-from tools.files import make_private_directory, reason, write_file
+from tools.errors import FileProblem, Unavailable, Usage
+from tools.files import make_private_directory, open_file, reason
 from tools.signing import NumberedSigner, SignedSubmission, signed_submission
 
 JOB_DOCUMENTS: Final = MAX_RECORDS * MAX_JOB_SUBMISSIONS
@@ -52,11 +54,15 @@ JOB_DOCUMENTS: Final = MAX_RECORDS * MAX_JOB_SUBMISSIONS
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A document that is in the ledger, with its receipt on disk, and what the receipt proves now."""
+    """A document that is in the ledger, with its receipt on disk, and what the receipt proves now.
+
+    ``elsewhere``: why the receipt is not in the directory that was asked for, or None.
+    """
 
     fields: tuple[Field, ...]
     basis: Basis
     receipt: Path
+    elsewhere: FileProblem | None
     index: int
     commitment: bytes
     verdict: VerdictCode
@@ -72,9 +78,27 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Stuck:
+    """An earlier batch that could not be finished and stays saved: what it holds, and why."""
+
+    batch: Path
+    documents: tuple[tuple[Basis, tuple[Field, ...]], ...]
+    error: SudurError
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    issued: tuple[Issued, ...]
-    refused: tuple[Refused, ...]
+    issued: tuple[Issued, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    stuck: tuple[Stuck, ...] = ()
+
+
+def check_path(path: Path) -> None:
+    """Refuse a path that no receipt or saved job can name. Raises Usage."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise Usage("the name is not UTF-8", where=str(path), fix="rename it first") from None
 
 
 def file_name(path: Path) -> str:
@@ -83,9 +107,9 @@ def file_name(path: Path) -> str:
 
 
 def digest_file(path: Path) -> bytes:
-    """SHA-256 of a file's bytes, read in pieces. Raises FileProblem."""
+    """SHA-256 of a regular file's bytes, read in pieces. Raises FileProblem."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         raise FileProblem(f"cannot be read: {reason(error)}", where=str(path)) from None
@@ -122,12 +146,14 @@ def type_fields(definition: TypeRecord | None, values: Sequence[tuple[str, str]]
     return [Field.text(one.name, given.get(one.name, "")) for one in definition.fields]
 
 
-def not_issued(documents: Sequence[Document], basis: Basis, issued: Sequence[Issued]) -> list[int]:
-    """Positions of the documents that are not among those issued just now; each of those counts once.
+def not_issued(documents: Sequence[Document], basis: Basis, earlier: Outcome) -> list[int]:
+    """Positions of the documents that are not among those of earlier work; each of those counts once.
 
-    So the same command, given again after a crash, finishes its work and does not begin it anew.
+    So the same command, given again after a crash, finishes its work and does not begin it anew. What
+    is stuck counts as well, since it may be in the ledger.
     """
-    there = Counter(one.fields for one in issued if one.basis is basis)
+    there = Counter(one.fields for one in earlier.issued if one.basis is basis)
+    there.update(fields for one in earlier.stuck for ground, fields in one.documents if ground is basis)
     left = []
     for position, document in enumerate(documents):
         if there[document.fields]:
@@ -175,8 +201,23 @@ class Issuer:
         self._now_ms = now_ms
 
     def finish_pending(self) -> Outcome:
-        """Finish what an earlier run began. Raises Unavailable: then it stays pending."""
-        return _joined([self._complete(batch, lambda _: None) for batch in self._directory.pending()])
+        """Finish what an earlier run began. Raises Unavailable: then it stays pending.
+
+        A batch that cannot be finished for a reason of its own is left as it is and told of, and does
+        not stop the others. Only a damaged one stops all, with FileProblem: nobody can tell which
+        documents it holds, so any might be issued twice.
+        """
+        return _joined([self._finish(batch) for batch in self._directory.pending()])
+
+    def _finish(self, batch: Path) -> Outcome:
+        jobs = [self._directory.load(path) for path in self._directory.jobs(batch)]
+        try:
+            return self._complete(batch, lambda _: None)
+        except Unavailable:
+            raise
+        except SudurError as error:
+            documents = tuple((job.basis, one.disclosure.shown) for job in jobs for one in job.documents)
+            return Outcome(stuck=(Stuck(batch, documents, error),))
 
     def issue(
         self,
@@ -187,9 +228,9 @@ class Issuer:
         advance: Callable[[int], None],
     ) -> Outcome:
         """Issue each document; ``names`` name the receipts. Raises Unavailable: run the command again."""
-        make_private_directory(out)
         if not documents:
-            return Outcome((), ())
+            return Outcome()
+        make_private_directory(out)
         paths = receipt_paths(out.absolute(), names)
         jobs = [
             self._job(documents[start : start + JOB_DOCUMENTS], paths[start : start + JOB_DOCUMENTS], basis)
@@ -199,7 +240,7 @@ class Issuer:
 
     def _job(self, documents: Sequence[Document], paths: Sequence[Path], basis: Basis) -> Job:
         pending = tuple(
-            PendingDocument(document.disclose(secrets.token_bytes(SEED_SIZE)), path)
+            PendingDocument.of(document, secrets.token_bytes(SEED_SIZE), path)
             for document, path in zip(documents, paths, strict=True)
         )
         records = [
@@ -288,16 +329,18 @@ class Issuer:
         trust = Trust((self._ledger,))
         issued = []
         for position, first in sorted(firsts.items()):
+            self._directory.keep_seeds(job, position, first)
             for offset, one in enumerate(job.documents_of(position)):
                 receipt = builder.build(one.disclosure, first + offset)
                 verdict = verify_receipt(receipt, trust, now_ms=self._now_ms())
-                write_file(one.receipt, receipt.encode())
+                path, elsewhere = self._write(one.receipt, receipt)
                 commitment = one.disclosure.commitment(self._ledger.genesis)
                 issued.append(
                     Issued(
                         one.disclosure.shown,
                         job.basis,
-                        one.receipt,
+                        path,
+                        elsewhere,
                         first + offset,
                         commitment,
                         verdict.code,
@@ -307,9 +350,20 @@ class Issuer:
                 advance(1)
         return issued
 
+    def _write(self, path: Path, receipt: Receipt) -> tuple[Path, FileProblem | None]:
+        """Write a receipt; among the agency's own when the place that was asked for will not have it."""
+        own = self._directory.receipts.absolute()
+        try:
+            return write_receipt(path, receipt), None
+        except FileProblem as error:
+            if path.parent == own:
+                raise
+            return write_receipt(own / path.name, receipt), error
+
 
 def _joined(outcomes: Sequence[Outcome]) -> Outcome:
     return Outcome(
         tuple(one for outcome in outcomes for one in outcome.issued),
         tuple(one for outcome in outcomes for one in outcome.refused),
+        tuple(one for outcome in outcomes for one in outcome.stuck),
     )

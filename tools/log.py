@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Final, Protocol
 
 import typer
 
@@ -40,6 +40,8 @@ _Trust = Annotated[
         "--trust", metavar="TRUST.json", exists=True, dir_okay=False, help="Verify against this trust file."
     ),
 ]
+# So that -1 is a number out of range and not an option that nobody knows.
+_NUMBERS: Final = {"ignore_unknown_options": True}
 _Index = Annotated[int, typer.Argument(metavar="N", min=0, help="The entry's index, from 0.")]
 
 
@@ -113,6 +115,7 @@ def head(node: _Node = None, url: _Url = None, trust: _Trust = None, as_json: Js
         seal = Seal.decode(_proven_leaf(source, checkpoint, checkpoint.size - 1)[0])
     finally:
         source.close()
+    _remark_unverified(trust)
     if as_json:
         emit_json(
             {
@@ -135,7 +138,7 @@ def head(node: _Node = None, url: _Url = None, trust: _Trust = None, as_json: Js
     say(f"  signature:  {_judged(trust)}")
 
 
-@app.command()
+@app.command(context_settings=_NUMBERS)
 def entry(
     index: _Index, node: _Node = None, url: _Url = None, trust: _Trust = None, as_json: Json_ = False
 ) -> None:
@@ -149,13 +152,14 @@ def entry(
         leaf, _ = _proven_leaf(source, checkpoint, index)
     finally:
         source.close()
+    _remark_unverified(trust)
     if as_json:
         emit_json({"index": str(index), "leaf_hash": leaf_hash(leaf).hex(), **leaf_json(leaf)})
     else:
         say(leaf_text(index, leaf))
 
 
-@app.command()
+@app.command(context_settings=_NUMBERS)
 def prove(
     index: _Index, node: _Node = None, url: _Url = None, trust: _Trust = None, as_json: Json_ = False
 ) -> None:
@@ -170,6 +174,7 @@ def prove(
         leaf, path = _proven_leaf(source, checkpoint, index)
     finally:
         source.close()
+    _remark_unverified(trust)
     if as_json:
         result: Json = {
             "index": str(index),
@@ -199,9 +204,7 @@ def _source(node: str | None, url: str | None) -> Source:
 def _opened(note: bytes, trust_path: Path | None) -> Checkpoint:
     """The checkpoint of a note; verified when there is a trust file. Raises CheckpointUntrusted …"""
     checkpoint = parse_checkpoint(parse_note(note).text)
-    if trust_path is None:
-        remark("Not verified: without --trust this is what the node says")
-    else:
+    if trust_path is not None:
         trust: Trust = load_trust(trust_path)
         known = [one for one in trust.ledgers if one.origin == checkpoint.origin]
         ledger = known[0] if len(known) == 1 else only_ledger(trust)
@@ -219,6 +222,11 @@ def _proven_leaf(source: Source, checkpoint: Checkpoint, index: int) -> tuple[by
     path = source.path(index, checkpoint.size)
     verify_inclusion(leaf_hash(leaf), index, checkpoint.size, path, checkpoint.root)
     return leaf, path
+
+
+def _remark_unverified(trust: Path | None) -> None:
+    if trust is None:
+        remark("Not verified: without --trust this is what the node says")
 
 
 def _judged(trust: Path | None) -> str:

@@ -23,10 +23,16 @@ from tools.ui import Passphrase, emit_json, remark, say
 
 app = typer.Typer(no_args_is_help=True, help="For operators: start a node, check its data.")
 
-_Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The node's data directory.")]
+_Data = Annotated[
+    Path, typer.Option("--data", metavar="DIR", file_okay=False, help="The node's data directory.")
+]
 _Mark = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="The signed high-water mark. Default: beside the data directory."),
+    typer.Option(
+        metavar="FILE",
+        dir_okay=False,
+        help="The signed high-water mark. Default: beside the data directory.",
+    ),
 ]
 
 
@@ -60,6 +66,12 @@ def start(
         typer.Option(metavar="URL", help="Where readers reach the static resources, if elsewhere."),
     ] = "",
     mark: _Mark = None,
+    clock_is_right: Annotated[
+        bool,
+        typer.Option(
+            "--clock-is-right", help="You have looked at the clock: begin again after more than 7 days."
+        ),
+    ] = False,
     log_format: Annotated[
         LogFormat, typer.Option(help="How the node's own log is written.")
     ] = LogFormat.JSON,
@@ -72,17 +84,22 @@ def start(
     Example: sudur node start --data data --genesis authority/genesis.leaf --log-key authority/log.key.json
     """
     from node.config import Address, Settings
+    from node.errors import NodeError
     from node.logs import configure_logs
     from node.run import RunningNode, run
 
     signers = open_log_keys(log_key, Passphrase(passphrase_file))
-    settings = Settings(
-        data_dir=data,
-        grpc=Address.parse(grpc),
-        http=Address.parse(http),
-        public_url=public_url,
-        mark_path=mark,
-    )
+    try:
+        settings = Settings(
+            data_dir=data,
+            grpc=Address.parse(grpc),
+            http=Address.parse(http),
+            public_url=public_url,
+            mark_path=mark,
+            clock_is_right=clock_is_right,
+        )
+    except NodeError as error:
+        raise Usage(error.what, where=error.where, fix=error.fix) from None
     leaf = None if genesis is None else read_file(genesis, MAX_LEAF_SIZE)
 
     def ready(running: RunningNode) -> None:

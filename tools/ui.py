@@ -22,6 +22,7 @@ from tools.files import read_file
 
 PASSPHRASE_VARIABLE: Final = "SUDUR_PASSPHRASE"
 _MAX_PASSPHRASE: Final = 4096
+_UNSEEN: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def say(text: str = "") -> None:
@@ -40,13 +41,22 @@ def emit_json(value: Json) -> None:
 
 
 def printable(text: str) -> str:
-    """Text from outside, made safe for a terminal: no control characters, no bidirectional overrides."""
-    return "".join(
-        f"\\u{ord(one):04x}"
-        if unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") or one in "\u202a\u202b\u202c\u202d\u202e"
-        else one
-        for one in text
-    )
+    """Text from outside, made safe for a terminal: no controls, nothing that steers the direction.
+
+    The joiners stay (U+200C, U+200D): Kurdish and Persian are not written without them.
+    """
+    return "".join(_escaped(one) if unicodedata.category(one) in _UNSEEN else one for one in text)
+
+
+def quoted(text: str) -> str:
+    """The same between quotation marks, of which the text can hold none of its own unescaped."""
+    return '"' + printable(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
+
+
+def _escaped(one: str) -> str:
+    if one in "\u200c\u200d":
+        return one
+    return f"\\u{ord(one):04x}" if ord(one) < 0x10000 else f"\\U{ord(one):08x}"
 
 
 @contextmanager
@@ -79,7 +89,7 @@ class Passphrase:
     def given(self) -> str | None:
         """The passphrase without asking anybody; None when there is none. Raises FileProblem."""
         if self._file is not None:
-            data = read_file(self._file, _MAX_PASSPHRASE)
+            data = read_file(self._file, _MAX_PASSPHRASE, pipe_okay=True)
             try:
                 text = data.decode("utf-8")
             except UnicodeDecodeError:

@@ -19,6 +19,7 @@ from ledger.trust import TrustedLedger
 from ledger.verdicts import Verdict, VerdictCode
 from ledger.verifier import verify_receipt
 from tools.describe import verdict_json, verdict_text
+from tools.errors import FileProblem
 from tools.files import read_file
 from tools.http_resources import HttpResources
 from tools.issuing import digest_file
@@ -46,13 +47,15 @@ def verify(
         typer.Option(metavar="URL", help="Ask a node for the status of now: a later revocation shows."),
     ] = None,
     expect_type: Annotated[
-        int | None, typer.Option("--type", metavar="T", min=0, help="The document type that it has to be.")
+        int | None,
+        typer.Option("--type", metavar="T", min=0, max=65_535, help="The document type that it has to be."),
     ] = None,
     as_json: Json_ = False,
 ) -> None:
     """Say whether a document is genuine, in plain words; without --url, with no network at all.
 
-    Exit codes: 0 genuine, 1 not genuine, 2 cannot tell, 64 wrong usage.
+    Exit codes: 0 genuine; 1 not to be accepted (not genuine, revoked, expired …); 2 cannot tell; 64 wrong
+    usage.
 
     Example: sudur verify birth.pdf.receipt.json birth.pdf --trust trust.json
     """
@@ -72,18 +75,17 @@ def judge(
     url: str | None,
     expect_type: int | None,
 ) -> Verdict:
-    """The verdict on a receipt file. Raises FileProblem and Usage only."""
+    """The verdict on a receipt file; what cannot be read leads to CANNOT_TELL. Raises Usage only."""
     try:
         trust = load_trust(trust_path)
-    except TrustFormatError as error:
-        return _without_proof(VerdictCode.CANNOT_TELL, f"the trust file cannot be used: {error}")
-    try:
         receipt = parse_receipt(read_file(path, MAX_RECEIPT + 1))
+        digests = [digest_file(file) for file in files]
+    except TrustFormatError as error:
+        return _cannot_tell(f"the trust file cannot be used: {error}")
     except ReceiptFormatError as error:
-        return _without_proof(
-            VerdictCode.ALTERED, f"this is no receipt in its one form, nothing in it is shown: {error}"
-        )
-    digests = [digest_file(file) for file in files]
+        return _cannot_tell(f"this is not a receipt, or it is cut short or damaged: {error}")
+    except FileProblem as error:
+        return _cannot_tell(str(error))
     now_ms = time.time_ns() // 1_000_000
     if url is not None:
         verdict = verify_receipt(
@@ -95,9 +97,7 @@ def judge(
             with HttpResources(url) as resources:
                 receipt = renewed(receipt, trust.ledger(receipt.genesis), resources)
         except SudurError as error:
-            return _without_proof(
-                VerdictCode.CANNOT_TELL, f"the status of now could not be had from {url}: {error}"
-            )
+            return _cannot_tell(f"the status of now could not be had from {url}: {error}")
     return verify_receipt(
         receipt,
         trust,
@@ -135,6 +135,8 @@ def renewed(receipt: Receipt, ledger: TrustedLedger, resources: Resources) -> Re
     return ReceiptBuilder(resources, ledger, newest.data).build(receipt.document, receipt.issue.index)
 
 
-def _without_proof(code: VerdictCode, reason: str) -> Verdict:
+def _cannot_tell(reason: str) -> Verdict:
     """A verdict on something that no check could even begin on."""
-    return Verdict(code=code, reason=reason, steps=(), proven=None, origin=None, training=False)
+    return Verdict(
+        code=VerdictCode.CANNOT_TELL, reason=reason, steps=(), proven=None, origin=None, training=False
+    )

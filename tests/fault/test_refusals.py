@@ -190,7 +190,7 @@ class Hands:
     "move",
     [
         pytest.param(lambda hands: None, id="stands still"),
-        pytest.param(lambda hands: setattr(hands, "wall", hands.wall - 3_600_000), id="goes back"),
+        pytest.param(lambda hands: setattr(hands, "wall", hands.wall - 50_000), id="goes back"),
     ],
 )
 def test_a_clock_that_stands_still_or_goes_back(tmp_path: Path, move: Callable[[Hands], None]) -> None:
@@ -206,7 +206,7 @@ def test_a_clock_that_stands_still_or_goes_back(tmp_path: Path, move: Callable[[
     node.close()
     first = START_MS + 1_000_000
     assert times == [*range(times[0], times[0] + 5)], "the ledger's time goes on by the least it can"
-    assert first - 3_600_000 <= times[0] <= first
+    assert first - 50_000 <= times[0] <= first
 
 
 def test_a_clock_that_jumps_ahead(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from node.database import Batch, Database
 from node.node import NodeSettings
@@ -53,7 +54,7 @@ class Faults:
         assert step is not None
         return Injected(f"injected: {step.value}, {self.how.value}")
 
-    def settings(self, **settings: int) -> NodeSettings:
+    def settings(self, **settings: Any) -> NodeSettings:
         """Settings of a node whose disk obeys these faults."""
         return NodeSettings(
             sequencer=SequencerSettings(**{"disk_floor": 0, **settings}),

@@ -46,14 +46,17 @@ ANY_PORT = Address("127.0.0.1", 0)
 
 def genesis_leaf() -> bytes:
     """Leaf 0 of the ledger that these tests serve: two of three authority keys decide."""
-    body = changes.Genesis(ORIGIN, bytes(32), True, START_MS, (log_key("log"),), authority_set(K, AUTHORITY_KEYS), "")
+    body = changes.Genesis(
+        ORIGIN, bytes(32), True, START_MS, (log_key("log"),), authority_set(K, AUTHORITY_KEYS), ""
+    )
     keys = {(AUTHORITY, n): key for n, key in AUTHORITY_KEYS.items()}
     return sign_change(changes.NO_GENESIS, Change(LEDGER, NONE, body), keys)
 
 
 def settings(data_dir: Path, **more: Any) -> Settings:
-    """Settings with free ports on the loopback interface."""
-    return Settings(**{"data_dir": data_dir, "grpc": ANY_PORT, "http": ANY_PORT, "stop_grace_s": 2.0, **more})
+    """Settings with free ports on the loopback interface; the world's genesis is older than any clock."""
+    usual = {"grpc": ANY_PORT, "http": ANY_PORT, "stop_grace_s": 2.0, "clock_is_right": True}
+    return Settings(data_dir, **{**usual, **more})
 
 
 @dataclass

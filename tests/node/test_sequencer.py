@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -11,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from ledger.changes import TypeDefined
+from ledger.changes import AgencyRenamed, RulesRaised, Subject, TypeDefined
 from ledger.errors import (
     DuplicateIssue,
     LeafFormatError,
     RegistryConflict,
+    RulesVersionUnknown,
     SignatureInvalid,
     SudurError,
     UnknownAgency,
@@ -24,6 +27,7 @@ from ledger.errors import (
 from ledger.leaves import NONE
 from ledger.rules_v1 import Draft
 from ledger.seals import Seal
+from ledger.submissions import unpack
 from node.errors import ClockUnsound, DiskFull, NodeError, QueueFull, ReadOnly, RetryableError, Stopping
 from node.node import LedgerNode, NodeSettings
 from node.publish import Published
@@ -319,9 +323,100 @@ def test_a_clock_that_stands_still_or_goes_back(world: World, node: LedgerNode) 
     times = [seal()]
     world.clock.step_ms = 0
     times += [seal() for _ in range(3)]
-    world.clock.ms -= 3_600_000
+    world.clock.ms -= 240_000
     times += [seal() for _ in range(3)]
     assert times == list(range(times[0], times[0] + 7))
+
+
+def test_a_clock_far_behind_the_ledger_blames_itself(world: World, node: LedgerNode) -> None:
+    """Not the officer, whose clock is right and whose claimed time would look like the future."""
+    placed(submit(node.sequencer, world.issues())[0][0])
+    submission = world.issues()
+    right = world.clock.ms
+    world.clock.ms -= 3_600_000
+    error = refused(submit(node.sequencer, submission)[0][0], ClockUnsound)
+    assert "behind the ledger" in str(error)
+    world.clock.ms = right
+    placed(submit(node.sequencer, submission)[0][0])
+
+
+def test_the_first_seal_after_a_start_is_not_the_clocks_word_alone(tmp_path: Path) -> None:
+    """A registry change claims no time: a wrong clock at boot must not push the ledger's years ahead."""
+    world = World()
+    world.furnished(tmp_path / "data").close()
+    right = world.clock.ms
+    world.clock.ms += 70 * 365 * 86_400_000
+    node = world.open(tmp_path / "data")
+    last = node.committer.snapshot.state.registry.changed(Subject("agency", 1))
+    leaf = world.change("agency/1", last, AgencyRenamed({"en": "Renamed"}))
+    error = refused(change(node.sequencer, leaf)[0][0], ClockUnsound)
+    assert "--clock-is-right" in str(error)
+    size = node.published.size
+    world.clock.ms = right + 8 * 86_400_000
+    refused(change(node.sequencer, leaf)[0][0], ClockUnsound)
+    placed(submit(node.sequencer, world.issues())[0][0])
+    assert placed(change(node.sequencer, leaf)[0][0]).submission_index > size
+    node.close()
+
+
+# --- refusals that rest on the block in work -----------------------------------------------------
+
+
+@pytest.mark.parametrize("how", list(How))
+@pytest.mark.parametrize("step", [Step.WRITE_BLOCK, Step.SYNC_BLOCK])
+def test_a_refusal_by_what_was_not_committed_is_not_given(tmp_path: Path, step: Step, how: How) -> None:
+    """ "Issued before, at index 9" must be true: an officer who believes it does not issue again."""
+    world, faults = World(), Faults()
+    node = world.furnished(tmp_path / "data", faults.settings())
+    record = unpack(world.issues()[1], most=1)
+    first, second = world.submission(record), world.submission([*record, *unpack(world.issues()[1], most=1)])
+    faults.arm(step, how)
+    (one, other), _ = submit(node.sequencer, first, second)
+    if isinstance(other, DuplicateIssue):
+        assert node.store.leaf(other.index) == record[0]
+        assert isinstance(one, Placement)
+    else:
+        assert isinstance(other, RetryableError)
+    if how is How.LOST:
+        assert isinstance(other, RetryableError)
+    node.close()
+
+
+def test_a_flood_of_what_is_refused_holds_nobody_up(world: World, node: LedgerNode) -> None:
+    """Refusals add no leaves: a block must end all the same, while more of them keep coming."""
+    leaf, packed = world.issues()
+    forged = leaf[:-1] + bytes((leaf[-1] ^ 1,))
+    stop = threading.Event()
+    refusals: list[Outcome] = []
+
+    def again(outcomes: list[Outcome], _: Published) -> None:
+        refusals.extend(outcomes)
+        if not stop.is_set():
+            with contextlib.suppress(Stopping, QueueFull):
+                node.sequencer.submit([(forged, packed)] * 32, again)
+
+    for _ in range(32):
+        node.sequencer.submit([(forged, packed)] * 32, again)
+    try:
+        for _ in range(3):
+            placed(submit(node.sequencer, world.issues())[0][0])
+    finally:
+        stop.set()
+    assert refusals
+    assert all(isinstance(one, SignatureInvalid) for one in refusals)
+
+
+def test_rules_that_this_software_lacks_are_not_agreed_to(world: World, node: LedgerNode) -> None:
+    last = node.committer.snapshot.state.registry.changed(Subject("ledger"))
+    leaf = world.change("ledger", last, RulesRaised(2, 1_000))
+    refused(change(node.sequencer, leaf)[0][0], RulesVersionUnknown)
+
+
+def test_a_deleted_database_is_noticed_before_the_next_signature(world: World, node: LedgerNode) -> None:
+    shutil.rmtree(node.store.path)
+    error = refused(submit(node.sequencer, world.issues())[0][0], ReadOnly)
+    assert node.published.size == node.committer.published.size
+    assert str(node.store.path.parent) in str(error)
 
 
 # --- the disk ----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ledger.changes import (
     NO_GENESIS,
@@ -177,7 +177,7 @@ def signed_change(change: Change, genesis: bytes, agency: int, signers: dict[int
     return RegistryLeaf(unsigned.json, signatures).encode()
 
 
-def small_settings(**settings: int) -> NodeSettings:
+def small_settings(**settings: Any) -> NodeSettings:
     """Settings for tests: no floor of free disk, so that they run on any machine."""
     return NodeSettings(sequencer=SequencerSettings(**{"disk_floor": 0, **settings}))
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import stat
+from base64 import b64decode
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,15 +15,31 @@ from hypothesis import strategies as st
 from ledger.canonical_json import encode
 from ledger.documents import Document, Field
 from ledger.errors import FormatError, SudurError
+from ledger.receipts import (
+    ProvenChunk,
+    ProvenLeaf,
+    ProvenRecord,
+    ProvenSubmission,
+    Receipt,
+    RegistryProof,
+)
 from ledger.records import Basis, Issue
 from ledger.signatures import Ed25519Signer
+from ledger.status import CHUNK_SIZE
 from ledger.verdicts import VerdictCode
 from tests.tools.helpers import CHEAP
 from tools import files
-from tools.agency_dir import AgencyDirectory, Job, Membership, PendingDocument, receipt_paths
+from tools.agency_dir import (
+    AgencyDirectory,
+    Job,
+    Membership,
+    PendingDocument,
+    receipt_paths,
+    write_receipt,
+)
 from tools.authority_dir import Enrolment
 from tools.errors import FileProblem, Usage
-from tools.issuing import Issued, not_issued
+from tools.issuing import Issued, Outcome, Stuck, not_issued
 from tools.keyfile import make_key, save_key
 from tools.signing import NumberedSigner, signed_submission
 
@@ -32,7 +52,7 @@ def document(text: str) -> Document:
 
 def job(*texts: str) -> Job:
     pending = tuple(
-        PendingDocument(document(text).disclose(bytes(16)), Path(f"/r/{text}.receipt.json")) for text in texts
+        PendingDocument.of(document(text), bytes(16), Path(f"/r/{text}.receipt.json")) for text in texts
     )
     records = [Issue(1, 0, Basis.ORIGINAL, one.disclosure.commitment(GENESIS)).encode() for one in pending]
     signer = NumberedSigner(1, Ed25519Signer(bytes(32)))
@@ -74,6 +94,26 @@ def test_a_batch_that_was_not_saved_whole_is_none(
     assert list((tmp_path / "a" / "pending").iterdir()) == []
 
 
+def test_a_seed_that_is_not_the_salts_is_damage(tmp_path: Path) -> None:
+    other = replace(job("a"), documents=(replace(job("a").documents[0], seed=bytes([1] * 16)),))
+    with pytest.raises(FormatError, match="not the seed"):
+        Job.decode(other.encode())
+
+
+def test_the_seeds_of_what_was_issued_are_kept(tmp_path: Path) -> None:
+    here = AgencyDirectory.create(tmp_path / "a")
+    for _ in "12":  # once more after a crash
+        here.keep_seeds(job("a", "نور"), 0, 70)
+    (path,) = (tmp_path / "a" / "issued").iterdir()
+    assert (path.name, stat.S_IMODE(path.stat().st_mode)) == ("00000000000000000070.json", 0o600)
+    kept = json.loads(path.read_bytes())
+    assert (kept["format"], kept["agency"]) == ("sudur-issued/v1", 1)
+    for text, index, one in zip(("a", "نور"), ("70", "71"), kept["documents"], strict=True):
+        assert (one["index"], one["type"], one["receipt"]) == (index, 0, f"/r/{text}.receipt.json")
+        opened = document(text).commitment(GENESIS, b64decode(one["seed"]))
+        assert (opened, GENESIS) == (b64decode(one["commitment"]), b64decode(kept["genesis"]))
+
+
 def test_a_damaged_job_is_not_skipped(tmp_path: Path) -> None:
     here = AgencyDirectory.create(tmp_path / "a")
     (path,) = here.jobs(here.save([job("a")]))
@@ -88,14 +128,63 @@ def test_receipts_never_share_a_path(tmp_path: Path) -> None:
     assert names == ["a.2.receipt.json", "a.3.receipt.json", "b.receipt.json"]
 
 
+@pytest.mark.parametrize("name", ["ش" * 118, "ش" * 127 + "a", "a" * 250, "a" * 255, "a" + "𐎀" * 63])
+def test_the_longest_names_have_receipts(tmp_path: Path, name: str) -> None:
+    paths = receipt_paths(tmp_path, [name, name])
+    assert len(set(paths)) == 2
+    for path in paths:
+        assert len(path.name.encode()) <= 255
+        assert path.name.endswith(".receipt.json")
+        assert name.startswith(path.name.split(".")[0])
+        files.write_new_file(path, b"one")
+        files.write_file(path, b"two")
+    assert receipt_paths(tmp_path, ["ش" * 118])[0] not in paths
+
+
+def receipt_of(text: str, chunk: int = 0) -> Receipt:
+    """A receipt that proves nothing, of a document with this text."""
+    record, leaf = ProvenRecord(b"{}", ()), ProvenLeaf(7, b"leaf", ())
+    return Receipt(
+        GENESIS,
+        document(text).disclose(bytes(16)),
+        b"note",
+        leaf,
+        leaf,
+        ProvenChunk(bytes([chunk]) * CHUNK_SIZE, ()),
+        ProvenSubmission(leaf, ()),
+        RegistryProof(record, record, (), None),
+    )
+
+
+def test_a_receipt_is_never_written_over_anothers(tmp_path: Path) -> None:
+    path = tmp_path / "out" / "a.receipt.json"
+    assert write_receipt(path, receipt_of("one")) == path
+    assert write_receipt(path, receipt_of("one", 1)) == path
+    assert path.read_bytes() == receipt_of("one", 1).encode()
+    second = write_receipt(path, receipt_of("two"))
+    assert second.name == "a.2.receipt.json"
+    assert write_receipt(path, receipt_of("two", 1)) == second
+    assert path.read_bytes() == receipt_of("one", 1).encode()
+    assert second.read_bytes() == receipt_of("two", 1).encode()
+    (tmp_path / "out" / "a.3.receipt.json").write_text("a note of somebody's")
+    assert write_receipt(path, receipt_of("three")).name == "a.4.receipt.json"
+
+
 def test_what_was_finished_just_now_is_not_issued_again() -> None:
     def finished(text: str, basis: Basis = Basis.ORIGINAL) -> Issued:
-        return Issued(document(text).fields, basis, Path("r"), 7, bytes(32), VerdictCode.GENUINE, "")
+        fields = document(text).fields
+        return Issued(fields, basis, Path("r"), None, 7, bytes(32), VerdictCode.GENUINE, "")
+
+    def stuck(*texts: str) -> Stuck:
+        documents = tuple((Basis.ORIGINAL, document(text).fields) for text in texts)
+        return Stuck(Path("b"), documents, FileProblem("x"))
 
     wanted = [document(text) for text in ("a", "b", "a", "a")]
-    assert not_issued(wanted, Basis.ORIGINAL, []) == [0, 1, 2, 3]
-    assert not_issued(wanted, Basis.ORIGINAL, [finished("a"), finished("a"), finished("z")]) == [1, 3]
-    assert not_issued(wanted, Basis.ARCHIVE, [finished("a")]) == [0, 1, 2, 3]
+    assert not_issued(wanted, Basis.ORIGINAL, Outcome()) == [0, 1, 2, 3]
+    there = Outcome((finished("a"), finished("a"), finished("z")))
+    assert not_issued(wanted, Basis.ORIGINAL, there) == [1, 3]
+    assert not_issued(wanted, Basis.ARCHIVE, Outcome((finished("a"),))) == [0, 1, 2, 3]
+    assert not_issued(wanted, Basis.ORIGINAL, Outcome((finished("a"),), stuck=(stuck("a", "b"),))) == [3]
 
 
 def test_keys_are_found_by_label_or_path(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from tools import files
 from tools.errors import DirectoryInUse, FileProblem
+from tools.issuing import digest_file
+from tools.ui import Passphrase
 
 
 def test_a_write_replaces_the_whole(tmp_path: Path) -> None:
@@ -41,6 +43,34 @@ def test_a_new_file_is_never_written_over_another(tmp_path: Path) -> None:
         files.write_new_file(tmp_path / "f", b"two")
     assert (tmp_path / "f").read_bytes() == b"one"
     assert os.listdir(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize("name", ["ش" * 127, "f" * 255])
+def test_a_name_may_be_as_long_as_a_name_can_be(tmp_path: Path, name: str) -> None:
+    files.write_new_file(tmp_path / name, b"one")
+    files.write_file(tmp_path / name, b"two")
+    assert (tmp_path / name).read_bytes() == b"two"
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), Path("/dev/null"), tmp_path):
+        for read in (lambda path: files.read_file(path, 4), digest_file):
+            with pytest.raises(FileProblem, match="not a file"):
+                read(path)
+    (tmp_path / "link").symlink_to(tmp_path / "f")
+    (tmp_path / "f").write_bytes(b"1234")
+    assert files.read_file(tmp_path / "link", 4) == b"1234"
+
+
+def test_a_passphrase_may_come_through_a_pipe(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.write(write, b"open sesame\n")
+    os.close(write)
+    try:
+        assert Passphrase(Path(f"/dev/fd/{read}")).given() == "open sesame"
+    finally:
+        os.close(read)
 
 
 def test_reads_are_capped(tmp_path: Path) -> None:

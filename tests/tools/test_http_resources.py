@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -83,6 +86,40 @@ def test_answers_that_are_none(response: httpx.Response | Exception, error: type
     resources, _ = served(response)
     with pytest.raises(error):
         resources.fetch("checkpoint")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nX: ",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+    ],
+)
+def test_an_answer_in_drops_is_not_waited_for(head: bytes) -> None:
+    """Each byte comes well within the time for one wait; only the deadline of the whole can end it."""
+    over = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.sendall(head)
+            while not over.wait(0.01):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        dripping = threading.Thread(target=drip, args=(listener,))
+        dripping.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        try:
+            with (
+                HttpResources(url, deadline_s=0.2) as resources,
+                pytest.raises(Unavailable, match="no whole answer came"),
+            ):
+                resources.fetch("checkpoint")
+        finally:
+            over.set()
+            dripping.join()
 
 
 @pytest.mark.parametrize(
