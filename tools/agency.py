@@ -230,7 +230,8 @@ def _report(earlier: Outcome, outcome: Outcome, as_json: bool) -> None:
     elsewhere = [(one.receipt, one.elsewhere) for one in issued if one.elsewhere is not None]
     if elsewhere:
         receipt, error = elsewhere[0]
-        remark(f"{len(elsewhere)} of the receipts had to go to {receipt.parent}: {error}")
+        number = len(elsewhere)
+        remark(f"{number} receipt{'s' if number > 1 else ''} had to go to {receipt.parent}: {error}")
     for stuck in earlier.stuck:
         remark(f"Earlier work is still not finished: {stuck.batch}")
     if refused:

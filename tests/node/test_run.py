@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
+import stat
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ledger.errors import WrongLedger
 from ledger.leaves import LeafType
-from node.config import Address
+from node.config import Address, RequestLimits
 from node.disk import free_bytes
 from node.errors import DataInUse, NodeError, NotFound
-from node.run import RunningNode, run, start_node
+from node.run import HttpServer, RunningNode, run, start_node
 from sudur.v1 import ledger_pb2, ledger_pb2_grpc
 from tests.ledger.world import World, issue, signer
 from tests.node.served import Refused, genesis_leaf, refused, serve, settings, taken_apart
@@ -85,6 +87,8 @@ async def test_a_port_in_use_is_named_and_nothing_stays_open(tmp_path: Path) -> 
             with pytest.raises(NodeError, match=rf"{address}.*another address"):
                 async with serve(tmp_path / "two", **taken):
                     pass
+            assert not (tmp_path / "two").exists(), "a start that fails founds no ledger"
+            assert not (tmp_path / "two.mark").exists()
         async with serve(tmp_path / "two") as second:
             await second.submit()
         await first.submit()
@@ -106,6 +110,58 @@ def has_ipv6() -> bool:
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+async def test_nobody_else_can_touch_the_data(tmp_path: Path) -> None:
+    mask = os.umask(0)
+    try:
+        async with serve(tmp_path / "data"):
+            assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+            assert stat.S_IMODE((tmp_path / "data" / "db").stat().st_mode) == 0o700
+            assert stat.S_IMODE((tmp_path / "data.mark").stat().st_mode) == 0o600
+    finally:
+        os.umask(mask)
+
+
+async def test_a_caller_has_only_so_many_streams(tmp_path: Path) -> None:
+    limits = RequestLimits(max_watches=8, max_peer_watches=3)
+    async with serve(tmp_path / "data", limits=limits) as served:
+        watches = [served.stub.WatchBlocks(ledger_pb2.WatchBlocksRequest()) for _ in range(3)]
+        for watch in watches:
+            await watch.read()
+        extra = served.stub.WatchBlocks(ledger_pb2.WatchBlocksRequest())
+        answer = await refusal(extra.read())
+        assert (answer.code, answer.reason) == (Code.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+        await served.submit()
+        watches.pop().cancel()
+
+        async def room() -> bool:
+            try:
+                await served.stub.WatchBlocks(ledger_pb2.WatchBlocksRequest()).read()
+            except grpc.aio.AioRpcError:
+                return False
+            return True
+
+        async with asyncio.timeout(30):
+            while not await room():
+                pass
+        for watch in watches:
+            watch.cancel()
+
+
+async def test_a_connection_that_says_nothing_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HttpServer.__init__, "__kwdefaults__", {"head_s": 0.2})
+    async with serve(tmp_path / "data") as served:
+        for said in (b"", b"GET /checkpoint HTTP/1.1\r\nHost:"):
+            reader, writer = await asyncio.open_connection(served.node.http.host, served.node.http.port)
+            writer.write(said)
+            async with asyncio.timeout(30):
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+            writer.close()
+        assert (await served.http.get("/healthz")).status_code == 200
+
+
 async def test_ipv6(tmp_path: Path) -> None:
     async with serve(tmp_path / "data", grpc=Address("::1", 0), http=Address("::1", 0)) as served:
         await served.submit()

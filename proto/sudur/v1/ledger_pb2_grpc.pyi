@@ -61,7 +61,7 @@ limit.
   STATUS_STALE                  ABORTED              `previous` is not the subject's latest status; `index`
   REGISTRY_CONFLICT             ABORTED              `previous` is not the subject's last change; `index`
   DAILY_CAP                     RESOURCE_EXHAUSTED   the agency's cap for this UTC day is reached
-  QUEUE_FULL                    RESOURCE_EXHAUSTED   too much is waiting; send the same again later
+  QUEUE_FULL                    RESOURCE_EXHAUSTED   too much waits, or too many streams are open
   DISK_FULL                     RESOURCE_EXHAUSTED   too little free disk; reads go on, writes resume
   READ_ONLY                     UNAVAILABLE          this node takes no writes now; another may
   STOPPING                      UNAVAILABLE          the node is shutting down; connect again or elsewhere
