@@ -202,7 +202,8 @@ class Ledger(RuleBasedStateMachine):
         if number not in self.offices or (by != AUTHORITY and by not in self.offices):
             return
         office = self.offices[number]
-        entitled = self.above(by, number) and office.suspended_by is None
+        who = office.suspended_by
+        entitled = self.above(by, number) and (who is None or self.above(by, who))
         if self.signed_by(by, number, changes.AgencySuspended(), entitled) is not None:
             office.suspended_by = by
 
