@@ -13,7 +13,7 @@ from typing import Final
 from ledger import rules_v1
 from ledger.errors import BlockRefused, FormatError, RuleError, RulesVersionUnknown, VerificationError
 from ledger.leaves import LeafType, leaf_type
-from ledger.registry import found
+from ledger.registry_changes import found
 from ledger.rules_v1 import Draft
 from ledger.seals import Seal
 from ledger.state import Reader, State, Transition

@@ -32,7 +32,8 @@ from ledger.hashing import leaf_hash
 from ledger.leaves import NONE, LeafType
 from ledger.merkle_list import MerkleList
 from ledger.records import Attest, Issue, Record, Status, StatusChange, parse_record
-from ledger.registry import Registry, amend, usable_key
+from ledger.registry import Registry
+from ledger.registry_changes import amend, usable_key
 from ledger.registry_records import Agency
 from ledger.seals import Seal
 from ledger.signatures import key_fingerprint, verify

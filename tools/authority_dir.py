@@ -34,7 +34,7 @@ from ledger.changes import (
 from ledger.checkpoints import log_key
 from ledger.errors import FormatError
 from ledger.leaves import MAX_LEAF_SIZE, NONE
-from ledger.registry import found
+from ledger.registry_changes import found
 from ledger.trust import Trust, TrustedLedger
 from tools.errors import FileProblem, Usage
 from tools.files import (

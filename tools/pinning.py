@@ -7,7 +7,7 @@ from pathlib import Path
 from ledger.errors import WrongLedger
 from ledger.hashing import leaf_hash
 from ledger.notes import VerifierKey
-from ledger.registry import found
+from ledger.registry_changes import found
 from ledger.trust import MAX_TRUST, Trust, TrustedLedger, parse_trust
 from tools.client import LedgerClient
 from tools.errors import AnswerWrong, Usage

@@ -35,12 +35,12 @@ from ledger.errors import (
 from ledger.hashing import leaf_hash, merkle_root
 from ledger.leaves import NONE
 from ledger.notes import SignatureType, VerifierKey
-from ledger.registry import (
+from ledger.registry import Registry
+from ledger.registry_changes import (
     MAX_AGENCY_KEYS,
     MAX_DEPTH,
     MAX_RECORD_BY_AGENCY,
     MAX_RECORD_BY_AUTHORITY,
-    Registry,
     amend,
     found,
     usable_key,
