@@ -248,6 +248,12 @@ class StatusFinal(IndexedRuleError):
     code = "STATUS_FINAL"
 
 
+class DuplicateAttest(IndexedRuleError):
+    """This agency has attested the subject in this very way, and that attestation stands."""
+
+    code = "DUPLICATE_ATTEST"
+
+
 class AlreadyAnswered(IndexedRuleError):
     code = "ALREADY_ANSWERED"
 

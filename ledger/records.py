@@ -170,7 +170,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The recipient of a SEND received, answered or returned it. 79 bytes."""
+    """The recipient of a SEND received, answered or returned it; the last two are final. 79 bytes."""
 
     agency: int
     subject: int
@@ -194,7 +194,10 @@ class Answer:
     @classmethod
     def decode(cls, leaf: bytes) -> Answer:
         _, _, agency, subject, outcome, commitment, envelope = _unpack(cls, leaf)
-        return cls(agency, subject, _member(Outcome, outcome, "outcome"), commitment, envelope)
+        answer = cls(agency, subject, _member(Outcome, outcome, "outcome"), commitment, envelope)
+        if answer.outcome is Outcome.RECEIVED and (commitment, envelope) != (NO_HASH, NO_HASH):
+            raise LeafFormatError("that something was received bears no contents", where="ANSWER")
+        return answer
 
 
 @dataclass(frozen=True, slots=True)

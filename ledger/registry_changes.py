@@ -27,7 +27,7 @@ from ledger.errors import (
     TooFewSignatures,
 )
 from ledger.hashing import leaf_hash
-from ledger.leaves import NONE
+from ledger.leaves import NONE, LeafType
 from ledger.merkle_list import MerkleList
 from ledger.notes import SignatureType, VerifierKey
 from ledger.registry import Registry
@@ -45,7 +45,7 @@ from ledger.registry_records import (
     TypeRecord,
 )
 from ledger.signatures import Algorithm, verify
-from ledger.signing_policy import REGISTRY_KIND
+from ledger.signing_policy import RECORD_KINDS, REGISTRY_KIND
 from ledger.witness_policy import parse_policy
 
 FIRST_RULES: Final = 1
@@ -56,7 +56,7 @@ MAX_DEPTH: Final = 16
 # made. An agency cannot fill a record (its child's) so far that the authority could not suspend it,
 # and the authority leaves room for what comes by itself: affirmations, thefts.
 MAX_RECORD_BY_AGENCY: Final = MAX_RECORD // 2
-MAX_RECORD_BY_AUTHORITY: Final = MAX_RECORD - (1 << 17)
+MAX_RECORD_BY_AUTHORITY: Final = MAX_RECORD - (1 << 18)
 
 
 # --- genesis -----------------------------------------------------------------------------------
@@ -535,4 +535,18 @@ def _declare_stolen(registry: Registry, number: int, key_number: int, since: int
             pending += [
                 (one, one.added) for one in other.keys if thief in one.added_by and one.added >= since
             ]
+    return _void_affirmations(registry)
+
+
+def _void_affirmations(registry: Registry) -> Registry:
+    """Without the affirmations whose own signers turn out unsound: a thief must not vouch for the theft."""
+    for agency in registry.agencies.values():
+        standing = tuple(
+            one
+            for one in agency.record.affirmed
+            if registry.agency(one.by).sound(one.keys, RECORD_KINDS[LeafType.AFFIRM], one.at)
+        )
+        if len(standing) != len(agency.record.affirmed):
+            record = replace(agency.record, affirmed=standing)
+            registry = registry.with_agency(replace(agency, record=record))
     return registry

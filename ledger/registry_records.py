@@ -8,7 +8,7 @@ at any index. Format: docs/format.md, section Registry records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Final, Generic, TypeVar
@@ -27,12 +27,14 @@ from ledger.changes import (
 from ledger.errors import FormatError
 from ledger.hashing import leaf_hash
 from ledger.merkle_list import MerkleList
-from ledger.signing_policy import SigningPolicy
+from ledger.signing_policy import RecordKind, SigningPolicy
 
 MAX_RECORD: Final = 1 << 20
 MAX_LEDGER_KEYS: Final = 1024
 """Most authority keys, and most log keys, that a ledger ever has."""
 MAX_HISTORY: Final = 65_536
+MAX_AFFIRMED: Final = 1_024
+"""Most ranges that an agency's record holds as affirmed."""
 T = TypeVar("T")
 
 
@@ -178,11 +180,26 @@ def _references(reader: Reader, name: str) -> tuple[tuple[int, int], ...]:
 
 @dataclass(frozen=True, slots=True)
 class Affirmation:
-    """The agency's leaves ``first`` to ``last`` are genuine, says the AFFIRM at index ``at``."""
+    """The agency's leaves ``first`` to ``last`` are genuine, says an AFFIRM.
+
+    ``at`` is the index of the SUBMISSION that bears it, ``by`` and ``keys`` who signed that: when
+    those keys turn out to be stolen, the affirmation goes.
+    """
 
     first: int
     last: int
     at: int
+    by: int
+    keys: tuple[int, ...]
+
+    def to_json(self) -> Json:
+        return {
+            "first": u64_text(self.first),
+            "last": u64_text(self.last),
+            "at": u64_text(self.at),
+            "by": self.by,
+            "keys": list(self.keys),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +245,7 @@ class AgencyRecord:
                 "policy": self.policy.to_json(SigningPolicy.to_json),
                 "suspended": self.suspended.to_json(lambda value: value),
                 "successor": self.successor.to_json(lambda value: value),
-                "affirmed": [
-                    {"first": u64_text(one.first), "last": u64_text(one.last), "at": u64_text(one.at)}
-                    for one in self.affirmed
-                ],
+                "affirmed": [one.to_json() for one in self.affirmed],
                 "keys": {"count": self.key_count, "root": base64_text(self.keys_root)},
                 "stolen_since": None if self.stolen_since is None else u64_text(self.stolen_since),
             }
@@ -255,7 +269,7 @@ class AgencyRecord:
             ),
             read_history(reader, "suspended", lambda one: _agency_or_none(one, 0)),
             read_history(reader, "successor", lambda one: _agency_or_none(one, 1)),
-            tuple(_affirmation(one) for one in reader.members("affirmed", limit=1024)),
+            tuple(_affirmation(one) for one in reader.members("affirmed", limit=MAX_AFFIRMED)),
             keys.number("count", 0, MAX_KEY_NUMBER),
             keys.data("root", size=32),
             reader.optional_u64("stolen_since"),
@@ -299,7 +313,16 @@ def _agency_or_none(reader: Reader, least: int) -> int | None:
 
 
 def _affirmation(reader: Reader) -> Affirmation:
-    one = Affirmation(reader.u64("first"), reader.u64("last"), reader.u64("at"))
+    keys = reader.items("keys", limit=16)
+    if not keys or any(type(one) is not int or not 1 <= one <= MAX_KEY_NUMBER for one in keys):
+        raise FormatError("key numbers are expected", where=reader.at("keys"))
+    one = Affirmation(
+        reader.u64("first"),
+        reader.u64("last"),
+        reader.u64("at"),
+        reader.number("by", 1, MAX_AGENCY),
+        tuple(keys),
+    )
     reader.done()
     return one
 
@@ -483,6 +506,16 @@ class Agency:
     def key(self, number: int) -> KeyRecord | None:
         """Numbers are dense from 1."""
         return self.keys[number - 1] if 1 <= number <= len(self.keys) else None
+
+    def sound(self, keys: Iterable[int], kind: RecordKind, at: int) -> bool:
+        """Whether what these keys signed at index ``at`` still has the signatures that it needs.
+
+        Stolen keys do not count. Needed is the first step of the policy of then, as everywhere where
+        the day's count is not known. A record that is not sound is doubtful until it is affirmed.
+        """
+        found = [self.key(number) for number in keys]
+        whole = sum(key is not None and not key.stolen_at(at) for key in found)
+        return whole >= self.record.policy.at(at).of(kind).first_step
 
     def with_key(self, key: KeyRecord) -> Agency:
         """With a key added, or replaced by its newer record."""

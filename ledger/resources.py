@@ -7,11 +7,15 @@ any cache may stand in between. Format: docs/format.md, section Resources.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from struct import Struct
 from typing import Final, Protocol
 
 from ledger.errors import ProofInvalid
 from ledger.hashing import HASH_SIZE, leaf_hash
-from ledger.status import expand_chunk
+from ledger.leaves import LeafType
+from ledger.status import CHUNK_INDEXES, expand_chunk
 from ledger.tiles import TILE_WIDTH, entries_path, parse_bundle, tile_path
 
 CHECKPOINT: Final = "checkpoint"
@@ -39,6 +43,13 @@ def status_list_path(root: bytes) -> str:
 def status_chunk_path(chunk_hash: bytes) -> str:
     """One status chunk, zlib, by its leaf hash."""
     return f"status/chunk/{chunk_hash.hex()}"
+
+
+def status_events_path(number: int) -> str:
+    """What happened to the subjects of status chunk ``number``, as of now. Unlike all else but the
+    newest checkpoint it changes.
+    """
+    return f"status/events/{number}"
 
 
 def registry_ledger_path(root: bytes) -> str:
@@ -104,6 +115,42 @@ def fetch_status_chunk(resources: Resources, chunk_hash: bytes) -> bytes:
     if leaf_hash(chunk) != chunk_hash:
         raise ProofInvalid("a status chunk does not have the hash that it was fetched by")
     return chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The leaf at ``index``, a STATUS or ATTEST, speaks of ``subject``."""
+
+    subject: int
+    kind: LeafType
+    index: int
+
+
+_EVENT: Final = Struct(">HBQ")
+MAX_EVENTS_BYTES: Final = 8 << 20
+
+
+def encode_events(events: Iterable[Event]) -> bytes:
+    """The body of a chunk's events: offset u16 ‖ leaf type u8 ‖ index u64 each, in ascending order."""
+    return b"".join([_EVENT.pack(one.subject % CHUNK_INDEXES, one.kind, one.index) for one in events])
+
+
+def fetch_events(resources: Resources, number: int) -> list[Event]:
+    """What is said to have happened to the subjects of status chunk ``number``.
+
+    Only a hint where to look: each leaf has to be proven, and what is left out shows only in the status
+    bits. Raises ProofInvalid for a body that is not in its form.
+    """
+    data = resources.fetch(status_events_path(number))
+    if len(data) % _EVENT.size or len(data) > MAX_EVENTS_BYTES:
+        raise ProofInvalid(f"{len(data)} bytes are no list of events")
+    start = number * CHUNK_INDEXES
+    try:
+        return [
+            Event(start + offset, LeafType(kind), index) for offset, kind, index in _EVENT.iter_unpack(data)
+        ]
+    except ValueError as error:
+        raise ProofInvalid(f"no event has this leaf type: {error}") from None
 
 
 def fetch_record(resources: Resources, record_hash: bytes) -> bytes:

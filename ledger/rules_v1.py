@@ -7,7 +7,7 @@ that it changes. Nothing here reads a clock: the block's time comes in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from ledger.changes import AUTHORITY, LEDGER, Genesis, RegistryLeaf, Subject
@@ -20,21 +20,19 @@ from ledger.errors import (
     KeyUnknown,
     KeyUse,
     NotEntitled,
-    RuleError,
-    StatusFinal,
-    StatusStale,
-    SubjectInvalid,
     SubmissionRepeated,
     TooFewSignatures,
     TypeNotPermitted,
 )
+from ledger.figures import Metric, Tally
 from ledger.hashing import leaf_hash
-from ledger.leaves import NONE, LeafType
+from ledger.leaves import NONE
 from ledger.merkle_list import MerkleList
-from ledger.records import Attest, Issue, Record, Status, StatusChange, parse_record
+from ledger.records import StatusChange
 from ledger.registry import Registry
 from ledger.registry_changes import amend, usable_key
 from ledger.registry_records import Agency
+from ledger.rules_v1_records import Edits, RecordRules
 from ledger.seals import Seal
 from ledger.signatures import key_fingerprint, verify
 from ledger.signing_policy import ISSUE_KINDS, RECORD_KINDS, RecordKind, utc_day
@@ -48,7 +46,6 @@ MAX_BLOCK_BYTES: Final = 8 << 20
 CLAIMED_PAST_MS: Final = 7 * 86_400_000
 CLAIMED_FUTURE_MS: Final = 5 * 60_000
 _SEAL_ROOM: Final = 101 + 2
-_FINAL: Final = frozenset((Status.REVOKED, Status.SUPERSEDED))
 
 
 class Draft:
@@ -71,7 +68,8 @@ class Draft:
         self._issues: dict[bytes, int] = {}
         self._submissions: dict[tuple[int, bytes], int] = {}
         self._daily: dict[tuple[int, RecordKind, int], int] = {}
-        self._statuses: dict[int, tuple[int, Status]] = {}
+        self._edits = Edits()
+        self._tally = Tally(time_ms)
         self._subjects: set[Subject] = set()
 
     @property
@@ -121,11 +119,14 @@ class Draft:
             for (_, kind, _), total in counts.items():
                 policy.check(kind, total, len(head.signatures))
         issues = self._check_issues(agency, head.agency, submission.issues, index + 1)
-        statuses = self._check_others(submission, index + 1)
+        others = self._check_others(submission, index)
 
         self._issues.update(issues)
         self._documents += len(issues)
-        self._statuses.update(statuses)
+        for (document_type, basis), number in submission.issues.grounds.items():
+            self._tally.add(self.registry, head.agency, Metric.DOCUMENTS, document_type, basis, number)
+        if others is not None:
+            self._take_over(others)
         self._daily.update(counts)
         self._submissions[head.claimed_ms, identity] = index
         hashes = [leaf_hash(submission.leaf), *submission.record_hashes]
@@ -250,77 +251,32 @@ class Draft:
 
     # --- the other records ---
 
-    def _check_others(self, submission: Submission, first: int) -> Mapping[int, tuple[int, Status]]:
-        statuses: dict[int, tuple[int, Status]] = {}
-        for position, record in submission.others:
-            if not isinstance(record, StatusChange):
-                raise NotEntitled(
-                    f"{record.TYPE.name} records are not taken by rules version {VERSION} yet",
-                    where=f"record {position}",
-                )
-            index = first + position
-            try:
-                self._check_status(record, index, statuses)
-            except RuleError as error:
-                error.where = f"record {position}"
-                raise
-            statuses[record.subject] = (index, record.status)
-        return statuses
+    def _check_others(self, submission: Submission, index: int) -> RecordRules | None:
+        if not submission.others:
+            return None
+        rules = RecordRules(
+            submission,
+            index,
+            self.registry,
+            self._reader,
+            self._leaf,
+            self._before.size,
+            self._edits,
+            self.time_ms,
+        )
+        rules.check()
+        return rules
 
-    def _check_status(
-        self, record: StatusChange, index: int, edits: Mapping[int, tuple[int, Status]]
-    ) -> None:
-        subject = self._subject(record.subject, index)
-        if not self._may_change(record.agency, subject.agency):
-            raise NotEntitled(
-                f"agency {record.agency} is neither the issuer of leaf {record.subject}, nor its"
-                " successor, nor above it"
-            )
-        latest = edits.get(record.subject) or self._statuses.get(record.subject)
-        if latest is None and record.subject < self._before.size:
-            stored = self._reader.latest_status(record.subject)
-            if stored is not None:
-                latest = (stored, StatusChange.decode(self._reader.leaf(stored)).status)
-        last, status = latest or (record.subject, Status.VALID)
-        if record.previous != last:
-            raise StatusStale(
-                f"leaf {record.subject} last changed at index {last}, not at {record.previous}",
-                index=last,
-                fix="look at its present status and decide again",
-            )
-        if status in _FINAL:
-            raise StatusFinal(f"leaf {record.subject} is {status.name.lower()} for good", index=last)
-        if record.status is status:
-            raise StatusStale(f"leaf {record.subject} is {status.name.lower()} already", index=last)
-        if record.replacement == record.subject:
-            raise SubjectInvalid(f"leaf {record.subject} cannot replace itself")
-        if record.replacement != NONE and not isinstance(self._subject(record.replacement, index), Issue):
-            raise SubjectInvalid(f"the replacement, leaf {record.replacement}, is no ISSUE")
-
-    def _subject(self, subject: int, index: int) -> Issue | Attest:
-        if subject >= index:
-            raise SubjectInvalid(f"leaf {subject} is not below this record, at {index}")
+    def _leaf(self, index: int) -> bytes:
         start = self._before.size
-        if subject < start:
-            leaf = self._reader.leaf(subject)
-        elif subject - start < len(self.leaves):
-            leaf = self.leaves[subject - start]
-        else:
-            raise SubjectInvalid(f"leaf {subject} is in the same submission")
-        record: Record | None = parse_record(leaf) if leaf[1] in (LeafType.ISSUE, LeafType.ATTEST) else None
-        if not isinstance(record, Issue | Attest):
-            raise SubjectInvalid(f"leaf {subject} is neither an ISSUE nor an ATTEST")
-        return record
+        return self._reader.leaf(index) if index < start else self.leaves[index - start]
 
-    def _may_change(self, agency: int, issuer: int) -> bool:
-        if agency in (issuer, AUTHORITY) or self.registry.is_above(agency, issuer):
-            return True
-        successor = self.registry.agency(issuer).record.successor.latest
-        while successor is not None:
-            if successor == agency:
-                return True
-            successor = self.registry.agency(successor).record.successor.latest
-        return False
+    def _take_over(self, rules: RecordRules) -> None:
+        self._edits.update(rules.own)
+        self._tally.figures.update(rules.tally.figures)
+        if rules.registry is not self.registry:
+            self._subjects |= _touched(self.registry, rules.registry)
+            self.registry = rules.registry
 
     # --- sealing ---
 
@@ -334,7 +290,7 @@ class Draft:
         before, index = self._before, self.next_index
         chunks = grown(before.status, index + 1)
         edited: dict[int, bytearray] = {}
-        for subject, (_, status) in self._statuses.items():
+        for subject, (_, status) in self._edits.statuses.items():
             number = chunk_of(subject)
             if number not in edited:
                 known = number < len(before.status)
@@ -359,9 +315,14 @@ class Draft:
             issues=self._issues,
             submissions=self._submissions,
             daily=self._daily,
-            statuses={subject: last for subject, (last, _) in self._statuses.items()},
+            statuses={subject: last for subject, (last, _) in self._edits.statuses.items()},
             status_chunks={number: bytes(chunk) for number, chunk in edited.items()},
             subjects=frozenset(self._subjects),
+            attests=self._edits.attests,
+            exchanges=self._edits.exchanges,
+            events=tuple(self._edits.events),
+            sends=tuple(self._edits.sends),
+            figures={key: count for key, count in self._tally.figures.items() if count},
         )
 
 

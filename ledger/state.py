@@ -7,10 +7,12 @@ the log is asked of a :class:`Reader`. A :class:`Transition` is everything that 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ledger.changes import Subject
+from ledger.exchanges import Exchange
+from ledger.figures import FigureKey
 from ledger.merkle_list import MerkleList
 from ledger.registry import Registry
 from ledger.signing_policy import RecordKind
@@ -78,13 +80,24 @@ class Reader(Protocol):
         """A status chunk, 16,384 bytes; zeros where no status ever changed."""
         ...
 
+    def find_attest(self, leaf_hash: bytes) -> int | None:
+        """The index of the latest ATTEST with this leaf hash, or None."""
+        ...
+
+    def exchange(self, send: int) -> Exchange:
+        """What has become of the SEND at this index. There is one for every SEND."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Transition:
     """One valid block and all that it changes; ``state`` is the state after it.
 
     ``issues`` maps commitment ‖ agency to the ISSUE's index, ``submissions`` (claimed ms, id) to the
-    SUBMISSION's; ``daily`` holds new totals; ``statuses`` each subject's latest STATUS.
+    SUBMISSION's; ``daily`` holds new totals; ``statuses`` each subject's latest STATUS. ``attests`` maps
+    an ATTEST's leaf hash to its index, ``exchanges`` a SEND's index to its state now. ``events`` are
+    (subject, index) of each STATUS and ATTEST, ``sends`` (recipient, index) of each SEND; ``figures``
+    is what the block adds to each counter, never zero.
     """
 
     before: State | None
@@ -97,6 +110,11 @@ class Transition:
     statuses: Mapping[int, int]
     status_chunks: Mapping[int, bytes]
     subjects: frozenset[Subject]
+    attests: Mapping[bytes, int] = field(default_factory=dict)
+    exchanges: Mapping[int, Exchange] = field(default_factory=dict)
+    events: Sequence[tuple[int, int]] = ()
+    sends: Sequence[tuple[int, int]] = ()
+    figures: Mapping[FigureKey, int] = field(default_factory=dict)
 
     @property
     def first_index(self) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
+from ledger.exchanges import Exchange
+from ledger.figures import FigureKey, Metric
 from ledger.hashing import HASH_SIZE
-from ledger.leaves import LeafType
+from ledger.leaves import NONE, LeafType
 from ledger.signing_policy import ISSUE_KINDS, RECORD_KINDS, REGISTRY_KIND, RecordKind
 from node.errors import StoreDamaged
 
@@ -17,6 +20,10 @@ _TILE: Final = Struct(">BQ")
 _SUBMISSION: Final = Struct(">Q32s")
 _DAILY: Final = Struct(">IIB")
 _BLOCK: Final = Struct(">QQQ32s32s")
+_PAIR: Final = Struct(">QQ")
+_SEND: Final = Struct(">IQ")
+_EXCHANGE: Final = Struct(">QQQQ")
+_FIGURE: Final = Struct(">IBQHB")
 _KIND_CODES: Final[dict[RecordKind, int]] = {
     **{kind: int(type_) for type_, kind in RECORD_KINDS.items()},
     **{kind: 0x80 | basis for basis, kind in ISSUE_KINDS.items()},
@@ -95,6 +102,55 @@ def split_superseded(key: bytes) -> tuple[int, bytes]:
     """The inverse of :func:`superseded_key`."""
     time_ms, digest = _SUBMISSION.unpack(key)
     return time_ms, digest
+
+
+def event_key(subject: int, index: int) -> bytes:
+    return _PAIR.pack(subject, index)
+
+
+def split_event(key: bytes) -> tuple[int, int]:
+    """The inverse of :func:`event_key`: subject and index."""
+    subject, index = _PAIR.unpack(key)
+    return subject, index
+
+
+def send_key(recipient: int, index: int) -> bytes:
+    return _SEND.pack(recipient, index)
+
+
+def split_send(key: bytes) -> tuple[int, int]:
+    """The inverse of :func:`send_key`: recipient and index."""
+    recipient, index = _SEND.unpack(key)
+    return recipient, index
+
+
+def exchange_row(exchange: Exchange) -> bytes:
+    """32 bytes."""
+    indexes = (exchange.received, exchange.final, exchange.reminds)
+    return _EXCHANGE.pack(exchange.sent_ms, *(NONE if one is None else one for one in indexes))
+
+
+def read_exchange(row: bytes) -> Exchange:
+    """The inverse of :func:`exchange_row`. Raises StoreDamaged."""
+    if len(row) != _EXCHANGE.size:
+        raise StoreDamaged(f"{len(row)} bytes are no exchange", where="exchanges")
+    sent_ms, *indexes = _EXCHANGE.unpack(row)
+    received, final, reminds = (None if one == NONE else one for one in indexes)
+    return Exchange(sent_ms, received, final, reminds)
+
+
+def figure_key(key: FigureKey) -> bytes:
+    """16 bytes; those of one agency stand together."""
+    return _FIGURE.pack(*key)
+
+
+def read_figure_key(row: bytes) -> FigureKey:
+    """The inverse of :func:`figure_key`. Raises StoreDamaged."""
+    try:
+        agency, metric, period, a, b = _FIGURE.unpack(row)
+        return FigureKey(agency, Metric(metric), period, a, b)
+    except (struct.error, ValueError):
+        raise StoreDamaged(f"{len(row)} bytes are no key of a figure", where="figures") from None
 
 
 def split_hashes(row: bytes) -> tuple[bytes, ...]:

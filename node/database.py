@@ -45,8 +45,13 @@ SUPERSEDED: Final = "superseded"
 EXPIRIES: Final = "expiries"
 DAILY: Final = "daily"
 STATUSES: Final = "statuses"
+ATTESTS: Final = "attests"
+EXCHANGES: Final = "exchanges"
+EVENTS: Final = "events"
+SENDS: Final = "sends"
+FIGURES: Final = "figures"
 
-_RANDOM_KEYS: Final = frozenset((ISSUES, SUBMISSIONS, OBJECTS))
+_RANDOM_KEYS: Final = frozenset((ISSUES, SUBMISSIONS, OBJECTS, ATTESTS))
 _COMPRESSED: Final = frozenset((CHECKPOINTS, OBJECTS, LISTS))
 _BULK: Final = frozenset((ENTRIES, TILES, ISSUES))
 FAMILIES: Final = (
@@ -64,6 +69,11 @@ FAMILIES: Final = (
     EXPIRIES,
     DAILY,
     STATUSES,
+    ATTESTS,
+    EXCHANGES,
+    EVENTS,
+    SENDS,
+    FIGURES,
 )
 _CACHE_BYTES: Final = 192 << 20
 _WRITE_BUFFER: Final = 16 << 20

@@ -15,11 +15,13 @@ from typing import Final
 
 from ledger.checkpoints import open_checkpoint
 from ledger.errors import SudurError
+from ledger.exchanges import Exchange
+from ledger.figures import Figures
 from ledger.hashing import EMPTY_ROOT, leaf_hash
 from ledger.leaves import LeafType
 from ledger.merkle_list import MerkleList
 from ledger.notes import VerifierKey
-from ledger.records import Issue
+from ledger.records import Attest, Issue, Send, StatusChange
 from ledger.rules_v1 import CLAIMED_PAST_MS
 from ledger.signing_policy import RecordKind
 from ledger.state import State, Transition
@@ -29,16 +31,21 @@ from ledger.tiles import TILE_WIDTH, Tile, tile_width
 from node import codec
 from node.codec import BlockInfo
 from node.database import (
+    ATTESTS,
     BLOCKS,
     CHECKPOINTS,
     DAILY,
     ENTRIES,
+    EVENTS,
+    EXCHANGES,
     EXPIRIES,
+    FIGURES,
     ISSUES,
     LISTS,
     META,
     OBJECTS,
     SEALS,
+    SENDS,
     STATUSES,
     SUBMISSIONS,
     SUPERSEDED,
@@ -114,6 +121,9 @@ class RowChecker:
         self._daily: dict[bytes, int] = {}
         self._statuses: dict[int, int] = {}
         self._chunks: dict[int, bytes] = {}
+        self._attests: dict[bytes, int] = {}
+        self._exchanges: dict[int, bytes] = {}
+        self._figures: Figures = Counter()
         self._partials: dict[int, Tile] = {}
         self._records: set[bytes] = set()
         self._old_objects: dict[bytes, int] = {}
@@ -179,6 +189,14 @@ class RowChecker:
         """See :class:`ledger.state.Reader`."""
         return self._chunks.get(number, EMPTY_CHUNK)
 
+    def find_attest(self, leaf_hash: bytes) -> int | None:
+        """See :class:`ledger.state.Reader`."""
+        return self._attests.get(leaf_hash)
+
+    def exchange(self, send: int) -> Exchange:
+        """See :class:`ledger.state.Reader`."""
+        return codec.read_exchange(self._exchanges[send])
+
     def _believed(self, row: bytes | None, key: bytes, holds: Callable[[bytes, bytes], bool]) -> int | None:
         """The index in a row when it is below this block and the leaf there bears the key out."""
         if row is None or len(row) != 8:
@@ -210,6 +228,7 @@ class RowChecker:
             self._daily[codec.daily_key(agency, kind, day)] = count
         self._statuses.update(transition.statuses)
         self._chunks.update(transition.status_chunks)
+        self._check_records(transition)
         self._follow(before, transition)
 
     def _check_issues(self, transition: Transition) -> None:
@@ -225,6 +244,18 @@ class RowChecker:
         for (key, index), row, want in zip(transition.issues.items(), rows, wanted, strict=True):
             name = f"commitment {key[:32].hex()} of agency {int.from_bytes(key[32:], 'big')}, leaf {index}"
             self._judge(ISSUES, row, want, name)
+
+    def _check_records(self, transition: Transition) -> None:
+        first, leaves = transition.first_index, transition.leaves
+        self._attests.update(transition.attests)
+        for index, exchange in transition.exchanges.items():
+            self._exchanges[index] = codec.exchange_row(exchange)
+        for subject, index in transition.events:
+            key, kind = codec.event_key(subject, index), leaves[index - first][1:2]
+            self._compare(EVENTS, key, kind, f"leaf {index} on leaf {subject}")
+        for recipient, index in transition.sends:
+            self._compare(SENDS, codec.send_key(recipient, index), b"", f"the SEND at leaf {index}")
+        self._figures.update(transition.figures)
 
     def _check_submissions(self, transition: Transition) -> None:
         for key, index in transition.submissions.items():
@@ -378,6 +409,12 @@ class RowChecker:
         )
         self._check_all(DAILY, {key: codec.u32(count) for key, count in self._daily.items()})
         self._check_all(STATUSES, {codec.u64(one): codec.u64(at) for one, at in self._statuses.items()})
+        self._check_all(ATTESTS, {key: codec.u64(at) for key, at in self._attests.items()})
+        self._check_all(EXCHANGES, {codec.u64(at): row for at, row in self._exchanges.items()})
+        self._find_extra(EVENTS, lambda key, row: len(key) == 16 and self._is_event(*codec.split_event(key)))
+        self._find_extra(SENDS, lambda key, row: len(key) == 12 and self._is_send(*codec.split_send(key)))
+        figures = {codec.figure_key(key): codec.u64(count) for key, count in self._figures.items() if count}
+        self._check_all(FIGURES, {**figures, b"": codec.u64(size)})
         self._check_hashed(state)
         return True
 
@@ -493,6 +530,16 @@ class RowChecker:
 
     def _is_seal(self, index: int) -> bool:
         return 0 <= index < self._size and self.leaf(index)[1] == LeafType.SEAL
+
+    def _is_event(self, subject: int, index: int) -> bool:
+        leaf = self.leaf(index) if index < self._size else b"  "
+        kinds: dict[int, type[StatusChange | Attest]]
+        kinds = {LeafType.STATUS: StatusChange, LeafType.ATTEST: Attest}
+        return leaf[1] in kinds and kinds[leaf[1]].decode(leaf).subject == subject
+
+    def _is_send(self, recipient: int, index: int) -> bool:
+        leaf = self.leaf(index) if index < self._size else b"  "
+        return leaf[1] == LeafType.SEND and Send.decode(leaf).recipient == recipient
 
     # --- rows ---
 

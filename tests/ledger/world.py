@@ -7,6 +7,7 @@ refuses questions that the rules may not ask, and takes transitions only in thei
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -14,6 +15,8 @@ from typing import Final
 
 from ledger import changes, rules
 from ledger.changes import AUTHORITY, LEDGER, Change, ChangeBody, RegistryLeaf, RegistrySignature, Subject
+from ledger.exchanges import Exchange
+from ledger.figures import Figures
 from ledger.hashing import leaf_hash, leaf_hashes, merkle_root
 from ledger.leaves import NONE
 from ledger.notes import SignatureType, VerifierKey
@@ -119,6 +122,9 @@ class MemoryReader:
         self.daily: dict[tuple[int, RecordKind, int], int] = {}
         self.statuses: dict[int, int] = {}
         self.chunks: dict[int, bytes] = {}
+        self.attests: dict[bytes, int] = {}
+        self.exchanges: dict[int, Exchange] = {}
+        self.figures: Figures = Counter()
         self.state: State | None = None
 
     def apply(self, transition: Transition) -> State:
@@ -137,6 +143,11 @@ class MemoryReader:
         self.daily.update(transition.daily)
         self.statuses.update(transition.statuses)
         self.chunks.update(transition.status_chunks)
+        self.attests.update(transition.attests)
+        self.exchanges.update(transition.exchanges)
+        assert all(transition.figures.values())
+        self.figures.update(transition.figures)
+        assert all(count >= 0 for count in self.figures.values())
         self.state = transition.state
         assert self.state.size == len(self.leaves)
         return self.state
@@ -163,6 +174,13 @@ class MemoryReader:
     def status_chunk(self, number: int) -> bytes:
         assert 0 <= number < chunk_count(len(self.leaves)), "asked beyond the state"
         return self.chunks.get(number, EMPTY_CHUNK)
+
+    def find_attest(self, leaf_hash: bytes) -> int | None:
+        assert len(leaf_hash) == 32
+        return self.attests.get(leaf_hash)
+
+    def exchange(self, send: int) -> Exchange:
+        return self.exchanges[send]
 
 
 def replay(blocks: Iterable[Sequence[bytes]]) -> MemoryReader:

@@ -521,7 +521,7 @@ CASES = [
     ),
     Case("a type not permitted", submit(unpermitted), Code.PERMISSION_DENIED, "TYPE_NOT_PERMITTED"),
     Case("no role", submit(lambda s, c: s.submission(c.roleless)), Code.PERMISSION_DENIED, "NOT_ENTITLED"),
-    Case("a record that is not taken yet", submit(sent), Code.PERMISSION_DENIED, "NOT_ENTITLED"),
+    Case("a record of another role", submit(sent), Code.PERMISSION_DENIED, "NOT_ENTITLED"),
     Case(
         "claimed eight days ago",
         submit(lambda s, c: s.submission(1, claimed_ms=now_ms(-8 * DAY_MS))),
