@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from ledger.changes import AUTHORITY, LEDGER, Genesis, RegistryLeaf, Subject
+from ledger.changes import AUTHORITY, LEDGER, Genesis, Subject
 from ledger.errors import (
     AgencySuspended,
     BlockRefused,
@@ -34,6 +34,7 @@ from ledger.merkle_list import MerkleList
 from ledger.records import Attest, Issue, Record, Status, StatusChange, parse_record
 from ledger.registry import Registry
 from ledger.registry_changes import amend, usable_key
+from ledger.registry_leaf import RegistryLeaf
 from ledger.registry_records import Agency
 from ledger.seals import Seal
 from ledger.signatures import key_fingerprint, verify

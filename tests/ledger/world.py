@@ -13,11 +13,12 @@ from hashlib import sha256
 from typing import Final
 
 from ledger import changes, rules
-from ledger.changes import AUTHORITY, LEDGER, Change, ChangeBody, RegistryLeaf, RegistrySignature, Subject
+from ledger.changes import AUTHORITY, LEDGER, Change, ChangeBody, Subject
 from ledger.hashing import leaf_hash, leaf_hashes, merkle_root
 from ledger.leaves import NONE
 from ledger.notes import SignatureType, VerifierKey
 from ledger.records import Basis, Issue, Status, StatusChange
+from ledger.registry_leaf import NO_GENESIS, RegistryLeaf, RegistrySignature
 from ledger.rules_v1 import Draft
 from ledger.signatures import Ed25519Signer, key_fingerprint
 from ledger.signing_policy import RecordKind, SigningPolicy
@@ -208,7 +209,7 @@ class World:
             witness_policy="",
         )
         return sign_change(
-            changes.NO_GENESIS, Change(LEDGER, NONE, body), {(AUTHORITY, n): key for n, key in keys.items()}
+            NO_GENESIS, Change(LEDGER, NONE, body), {(AUTHORITY, n): key for n, key in keys.items()}
         )
 
     # --- the state ---
