@@ -19,6 +19,7 @@ from pathlib import Path
 from ledger import changes
 from ledger.changes import AUTHORITY, LEDGER, Change
 from ledger.leaves import NONE
+from ledger.registry_leaf import NO_GENESIS
 from node.config import Address, Settings
 from node.logs import configure_logs
 from node.run import start_node
@@ -33,7 +34,7 @@ def genesis_leaf() -> bytes:
     now_ms = time.time_ns() // 1_000_000
     keys = {1: AUTHORITY_KEY}
     body = changes.Genesis(ORIGIN, bytes(32), True, now_ms, (log_key("log"),), authority_set(1, keys), "")
-    return sign_change(changes.NO_GENESIS, Change(LEDGER, NONE, body), {(AUTHORITY, 1): AUTHORITY_KEY})
+    return sign_change(NO_GENESIS, Change(LEDGER, NONE, body), {(AUTHORITY, 1): AUTHORITY_KEY})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
-"""REGISTRY: one signed change of the registry, as canonical JSON with the signatures behind it.
+"""What a registry change says: its subject, the change it follows, and a body of its kind, as canonical JSON.
 
-The signed bytes are "sudur/v1/registry\\n" ‖ G ‖ the leaf up to the end of the JSON, G being zeros in
-the genesis change itself. Each change names its subject and the index of that subject's previous
-change, so none can be replayed or slipped in between. Format: docs/format.md, section REGISTRY.
+Each change names its subject and the index of that subject's previous change, so none can be replayed
+or slipped in between. The leaf that carries it, with its signatures, is ``ledger.registry_leaf``.
+Format: docs/format.md, section REGISTRY.
 """
 
 from __future__ import annotations
@@ -11,104 +11,22 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from struct import Struct
 from typing import ClassVar, Final
 
 from ledger.canonical_json import Json, Reader, base64_text, encode, parse, u64_text
 from ledger.documents import check_text
-from ledger.errors import FormatError, LeafFormatError
-from ledger.leaves import FORMAT_VERSION, MAX_LEAF_SIZE, LeafType, expect_type
+from ledger.errors import FormatError
+from ledger.leaves import MAX_LEAF_SIZE
 from ledger.signing_policy import SigningPolicy
 
-NO_GENESIS: Final = bytes(32)
 AUTHORITY: Final = 0
 MAX_AGENCY: Final = 2**32 - 1
 MAX_KEY_NUMBER: Final = 65_535
 MAX_TYPE: Final = 65_535
 USES: Final = ("submit", "registry", "envelope")
 ROLES: Final = ("issue", "attest", "request", "circulate", "enrol")
-MAX_SIGNATURES: Final = 32
-_LABEL: Final = b"sudur/v1/registry\n"
-_HEADER: Final = Struct(">BBH")
-_SIGNATURE: Final = Struct(">IHBH")
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", re.ASCII)
 _SUBJECT: Final = re.compile(r"ledger|(agency|type)/(0|[1-9][0-9]{0,9})", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class RegistrySignature:
-    """``agency`` 0 is the authority; ``number`` the key's number there."""
-
-    agency: int
-    number: int
-    algorithm: int
-    signature: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class RegistryLeaf:
-    """A REGISTRY leaf: the JSON bytes exactly as signed, and the signatures."""
-
-    json: bytes
-    signatures: tuple[RegistrySignature, ...]
-
-    def signed_part(self) -> bytes:
-        return _HEADER.pack(FORMAT_VERSION, LeafType.REGISTRY, len(self.json)) + self.json
-
-    def message(self, genesis: bytes) -> bytes:
-        """What each key signs; ``genesis`` is NO_GENESIS for the genesis change."""
-        return _LABEL + genesis + self.signed_part()
-
-    def encode(self) -> bytes:
-        """The leaf. LeafFormatError when it is too large for one."""
-        if len(self.json) > MAX_LEAF_SIZE - _HEADER.size - 1:
-            raise LeafFormatError(f"a change of {len(self.json)} bytes does not fit a leaf")
-        parts = [self.signed_part(), bytes((len(self.signatures),))]
-        for one in self.signatures:
-            parts += (
-                _SIGNATURE.pack(one.agency, one.number, one.algorithm, len(one.signature)),
-                one.signature,
-            )
-        leaf = b"".join(parts)
-        if len(leaf) > MAX_LEAF_SIZE:
-            raise LeafFormatError(f"a change of {len(leaf)} bytes does not fit a leaf")
-        return leaf
-
-    @classmethod
-    def decode(cls, leaf: bytes) -> RegistryLeaf:
-        expect_type(leaf, LeafType.REGISTRY)
-        if len(leaf) < _HEADER.size:
-            raise LeafFormatError("ends within its length", where="REGISTRY")
-        at = _HEADER.size + _HEADER.unpack_from(leaf)[2]
-        json = leaf[_HEADER.size : at]
-        if len(leaf) <= at:
-            raise LeafFormatError("ends within its JSON", where="REGISTRY")
-        count, at = leaf[at], at + 1
-        if not 1 <= count <= MAX_SIGNATURES:
-            raise LeafFormatError(f"{count} signatures, 1 to {MAX_SIGNATURES} are allowed", where="REGISTRY")
-        signatures = []
-        for _ in range(count):
-            if len(leaf) < at + _SIGNATURE.size:
-                raise LeafFormatError("ends within a signature", where="REGISTRY")
-            agency, number, algorithm, size = _SIGNATURE.unpack_from(leaf, at)
-            at += _SIGNATURE.size
-            if len(leaf) < at + size:
-                raise LeafFormatError("ends within a signature", where="REGISTRY")
-            signatures.append(RegistrySignature(agency, number, algorithm, leaf[at : at + size]))
-            at += size
-        if at != len(leaf):
-            raise LeafFormatError(f"{len(leaf) - at} bytes after its end", where="REGISTRY")
-        order = [(one.agency, one.number) for one in signatures]
-        if any(a >= b for a, b in pairwise(order)):
-            raise LeafFormatError("key references must strictly ascend", where="REGISTRY")
-        return cls(json, tuple(signatures))
-
-    def change(self) -> Change:
-        """The change that the JSON describes. Raises FormatError."""
-        return parse_change(self.json)
-
-
-# --- the changes -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

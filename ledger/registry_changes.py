@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ledger import changes as change
-from ledger.changes import AUTHORITY, NO_GENESIS, AuthoritySet, Change, RegistryLeaf, Subject
+from ledger.changes import AUTHORITY, AuthoritySet, Change, Subject
 from ledger.checkpoints import check_origin
 from ledger.errors import (
     AgencySuspended,
@@ -31,6 +31,7 @@ from ledger.leaves import NONE, LeafType
 from ledger.merkle_list import MerkleList
 from ledger.notes import SignatureType, VerifierKey
 from ledger.registry import Registry
+from ledger.registry_leaf import NO_GENESIS, RegistryLeaf
 from ledger.registry_records import (
     MAX_LEDGER_KEYS,
     MAX_RECORD,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ledger.changes import AUTHORITY, LEDGER, Genesis, RegistryLeaf, Subject
+from ledger.changes import AUTHORITY, LEDGER, Genesis, Subject
 from ledger.errors import (
     AgencySuspended,
     BlockRefused,
@@ -31,6 +31,7 @@ from ledger.merkle_list import MerkleList
 from ledger.records import StatusChange
 from ledger.registry import Registry
 from ledger.registry_changes import amend, usable_key
+from ledger.registry_leaf import RegistryLeaf
 from ledger.registry_records import Agency
 from ledger.rules_v1_records import Edits, RecordRules
 from ledger.seals import Seal

@@ -12,10 +12,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ledger.changes import RegistryLeaf
 from ledger.hashing import leaf_hash
 from ledger.leaves import NONE, LeafType, leaf_type
 from ledger.records import Affirm, Answer, Attest, Issue, Send, StatusChange, parse_record
+from ledger.registry_leaf import RegistryLeaf
 from ledger.seals import Seal
 from ledger.submissions import SubmissionLeaf
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ledger import rules
-from ledger.changes import Genesis, RegistryLeaf
+from ledger.changes import Genesis
 from ledger.checkpoints import log_key
 from ledger.errors import FormatError
+from ledger.registry_leaf import RegistryLeaf
 from ledger.rules_v1 import CLAIMED_FUTURE_MS
 from ledger.signatures import Signer
 from node.clock import Clock, SystemClock, seal_time

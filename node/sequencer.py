@@ -19,9 +19,10 @@ from typing import Final
 import structlog
 
 from ledger import rules
-from ledger.changes import RegistryLeaf, RulesRaised
+from ledger.changes import RulesRaised
 from ledger.errors import RulesVersionUnknown, SubmissionRepeated, SudurError
 from ledger.leaves import LeafType, leaf_type
+from ledger.registry_leaf import RegistryLeaf
 from ledger.rules_v1 import MAX_BLOCK_LEAVES, Draft
 from ledger.state import Transition
 from ledger.submissions import Submission, SubmissionLeaf, open_submission, pack

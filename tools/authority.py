@@ -20,7 +20,6 @@ from ledger.changes import (
     Entitlement,
     KeysAdded,
     NewKey,
-    RegistryLeaf,
     Subject,
     TypeDefined,
     parse_change,
@@ -29,6 +28,7 @@ from ledger.documents import check_composed
 from ledger.errors import FormatError, RuleError, UnknownAgency
 from ledger.leaves import NONE
 from ledger.notes import check_key_name
+from ledger.registry_leaf import RegistryLeaf
 from ledger.registry_records import AgencyRecord, LedgerRecord
 from ledger.signatures import key_fingerprint
 from ledger.signing_policy import SigningPolicy

@@ -21,20 +21,12 @@ from pathlib import Path
 from typing import Final
 
 from ledger.canonical_json import Reader, base64_text, encode, parse
-from ledger.changes import (
-    LEDGER,
-    MAX_AGENCY,
-    NO_GENESIS,
-    AuthorityKey,
-    AuthoritySet,
-    Change,
-    Genesis,
-    NewKey,
-)
+from ledger.changes import LEDGER, MAX_AGENCY, AuthorityKey, AuthoritySet, Change, Genesis, NewKey
 from ledger.checkpoints import log_key
 from ledger.errors import FormatError
 from ledger.leaves import MAX_LEAF_SIZE, NONE
 from ledger.registry_changes import found
+from ledger.registry_leaf import NO_GENESIS
 from ledger.trust import Trust, TrustedLedger
 from tools.errors import FileProblem, Usage
 from tools.files import (

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from enum import IntEnum
 
 from ledger.canonical_json import Json
-from ledger.changes import RegistryLeaf
 from ledger.documents import Field, FieldKind
 from ledger.leaves import NONE, LeafType, leaf_type
 from ledger.records import parse_record
+from ledger.registry_leaf import RegistryLeaf
 from ledger.seals import Seal
 from ledger.submissions import SubmissionLeaf
 from ledger.verdicts import BASES, Proven, Verdict

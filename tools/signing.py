@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ledger.changes import AUTHORITY, Change, RegistryLeaf, RegistrySignature
+from ledger.changes import AUTHORITY, Change
 from ledger.hashing import leaf_hashes, merkle_root
+from ledger.registry_leaf import RegistryLeaf, RegistrySignature
 from ledger.signatures import Signer, key_fingerprint
 from ledger.submissions import KeySignature, SubmissionLeaf, pack
 

@@ -10,17 +10,10 @@ from hypothesis import strategies as st
 
 from ledger import changes
 from ledger.canonical_json import encode
-from ledger.changes import (
-    LEDGER,
-    Change,
-    ChangeBody,
-    RegistryLeaf,
-    RegistrySignature,
-    Subject,
-    parse_change,
-)
+from ledger.changes import LEDGER, Change, ChangeBody, Subject, parse_change
 from ledger.errors import FormatError, LeafFormatError
 from ledger.leaves import NONE
+from ledger.registry_leaf import RegistryLeaf, RegistrySignature
 from ledger.signing_policy import KindPolicy, SigningPolicy
 from tests.ledger.world import authority_set, entitlement, log_key, new_key, signer
 

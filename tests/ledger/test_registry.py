@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ledger import changes
 from ledger.canonical_json import encode, parse
-from ledger.changes import AUTHORITY, LEDGER, NO_GENESIS, Change, ChangeBody, RegistryLeaf, Subject
+from ledger.changes import AUTHORITY, LEDGER, Change, ChangeBody, Subject
 from ledger.errors import (
     AgencySuspended,
     ChangeRefused,
@@ -45,6 +45,7 @@ from ledger.registry_changes import (
     found,
     usable_key,
 )
+from ledger.registry_leaf import NO_GENESIS, RegistryLeaf
 from ledger.registry_records import (
     MAX_LEDGER_KEYS,
     MAX_RECORD,

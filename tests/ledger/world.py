@@ -21,6 +21,7 @@ from ledger.hashing import leaf_hash, leaf_hashes, merkle_root
 from ledger.leaves import NONE
 from ledger.notes import SignatureType, VerifierKey
 from ledger.records import Basis, Issue, Status, StatusChange
+from ledger.registry_leaf import NO_GENESIS, RegistryLeaf, RegistrySignature
 from ledger.rules_v1 import Draft
 from ledger.signatures import Ed25519Signer, key_fingerprint
 from ledger.signing_policy import RecordKind, SigningPolicy
@@ -226,7 +227,7 @@ class World:
             witness_policy="",
         )
         return sign_change(
-            changes.NO_GENESIS, Change(LEDGER, NONE, body), {(AUTHORITY, n): key for n, key in keys.items()}
+            NO_GENESIS, Change(LEDGER, NONE, body), {(AUTHORITY, n): key for n, key in keys.items()}
         )
 
     # --- the state ---

@@ -20,6 +20,7 @@ from ledger.checkpoints import Checkpoint, open_checkpoint
 from ledger.leaves import NONE
 from ledger.notes import VerifierKey
 from ledger.records import UNDECLARED_TYPE
+from ledger.registry_leaf import NO_GENESIS
 from ledger.signatures import Ed25519Signer
 from ledger.signing_policy import SigningPolicy
 from ledger.submissions import pack
@@ -50,7 +51,7 @@ def genesis_leaf() -> bytes:
         ORIGIN, bytes(32), True, START_MS, (log_key("log"),), authority_set(K, AUTHORITY_KEYS), ""
     )
     keys = {(AUTHORITY, n): key for n, key in AUTHORITY_KEYS.items()}
-    return sign_change(changes.NO_GENESIS, Change(LEDGER, NONE, body), keys)
+    return sign_change(NO_GENESIS, Change(LEDGER, NONE, body), keys)
 
 
 def settings(data_dir: Path, **more: Any) -> Settings:

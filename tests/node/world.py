@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from ledger.changes import (
-    NO_GENESIS,
     AgencyEnrolled,
     AuthorityKey,
     AuthoritySet,
@@ -20,8 +19,6 @@ from ledger.changes import (
     Genesis,
     KeysAdded,
     NewKey,
-    RegistryLeaf,
-    RegistrySignature,
     Subject,
     TypeDefined,
 )
@@ -29,6 +26,7 @@ from ledger.checkpoints import log_key
 from ledger.hashing import leaf_hash, leaf_hashes, merkle_root
 from ledger.leaves import NONE
 from ledger.records import Basis, Issue, Status, StatusChange
+from ledger.registry_leaf import NO_GENESIS, RegistryLeaf, RegistrySignature
 from ledger.signatures import Algorithm, Ed25519Signer, Signer, key_fingerprint
 from ledger.signing_policy import SigningPolicy
 from ledger.submissions import KeySignature, SubmissionLeaf, pack

@@ -18,7 +18,6 @@ from ledger import rules
 from ledger.canonical_json import base64_text
 from ledger.changes import (
     LEDGER,
-    NO_GENESIS,
     AgencyEnrolled,
     AuthorityKey,
     AuthoritySet,
@@ -29,7 +28,6 @@ from ledger.changes import (
     Genesis,
     KeysAdded,
     NewKey,
-    RegistryLeaf,
     Subject,
     TypeDefined,
 )
@@ -43,6 +41,7 @@ from ledger.receipt_builder import ReceiptBuilder
 from ledger.receipts import Receipt
 from ledger.records import Basis, Issue, Status
 from ledger.registry import Registry
+from ledger.registry_leaf import NO_GENESIS, RegistryLeaf
 from ledger.rules_v1 import Draft
 from ledger.signatures import Ed25519Signer, key_fingerprint
 from ledger.signing_policy import KindPolicy, SigningPolicy
