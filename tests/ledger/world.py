@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import Final
 
 from ledger import changes, rules
-from ledger.changes import AUTHORITY, LEDGER, Change, ChangeBody, RegistryLeaf, RegistrySignature, Subject
+from ledger.changes import AUTHORITY, LEDGER, Change, ChangeBody, Subject
 from ledger.exchanges import Exchange
 from ledger.figures import Figures
 from ledger.hashing import leaf_hash, leaf_hashes, merkle_root
