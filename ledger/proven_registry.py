@@ -36,7 +36,7 @@ class ProvenRegistry:
         self.root = self.log.seal.registry_root
         record = resources.fetch(registry_ledger_path(self.root))
         self.ledger = LedgerRecord.decode(record)
-        self._size = 1 + self.ledger.agencies + self.ledger.types
+        self._size = self.ledger.records
         self._nodes = TileNodeReader(RegistryTiles(resources, self.root), self._size)
         path = prove_verified(self._nodes, leaf_hash(record), _LEDGER_POSITION, self._size, self.root)
         self.ledger_proof = ProvenRecord(record, tuple(path))

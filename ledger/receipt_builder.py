@@ -7,18 +7,32 @@ checkpoint's root before it is used, so a receipt that was built is a receipt th
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Final
+
 from ledger.documents import Disclosure
 from ledger.errors import CommitmentMismatch, ProofInvalid
 from ledger.hashing import leaf_hash
 from ledger.leaves import LeafType, leaf_type
 from ledger.merkle_list import MerkleList
 from ledger.proven_registry import ProvenRegistry
-from ledger.receipts import ProvenChunk, ProvenLeaf, ProvenSubmission, Receipt, RegistryProof
-from ledger.records import MAX_RECORDS, Issue
-from ledger.resources import Resources, fetch_status_chunk, fetch_status_list
-from ledger.status import chunk_count, chunk_of
+from ledger.receipts import (
+    MAX_ATTESTATIONS,
+    ProvenAttestation,
+    ProvenChunk,
+    ProvenLeaf,
+    ProvenSubmission,
+    Receipt,
+    RegistryProof,
+)
+from ledger.records import MAX_RECORDS, Attest, Issue, Status
+from ledger.resources import Event, Resources, fetch_events, fetch_status_chunk, fetch_status_list
+from ledger.status import chunk_count, chunk_of, read_status
 from ledger.submissions import SubmissionLeaf
 from ledger.trust import TrustedLedger
+
+NO_ATTESTATIONS: Final[Mapping[int, Disclosure | None]] = MappingProxyType({})
 
 
 class ReceiptBuilder:
@@ -30,14 +44,21 @@ class ReceiptBuilder:
         self._registry = ProvenRegistry(resources, ledger, checkpoint)
         self._log = self._registry.log
         self._chunks: dict[int, ProvenChunk] = {}
+        self._events: dict[int, list[Event]] = {}
         self._submissions: dict[int, tuple[ProvenLeaf, list[bytes]]] = {}
         self._status_list = self._fetch_status_list()
 
-    def build(self, document: Disclosure, index: int) -> Receipt:
+    def build(
+        self,
+        document: Disclosure,
+        index: int,
+        attestations: Mapping[int, Disclosure | None] = NO_ATTESTATIONS,
+    ) -> Receipt:
         """The receipt of the document that was logged at ``index``.
 
-        Raises CommitmentMismatch when that leaf is another document's, ProofInvalid when what was
-        fetched does not agree with the checkpoint.
+        ``attestations``: the indexes of the ATTESTs that it is to carry, with what opens their
+        commitments. Raises CommitmentMismatch when a leaf is another document's, ProofInvalid when what
+        was fetched does not agree with the checkpoint.
         """
         issue = self._log.leaf(index)
         record = Issue.decode(issue.leaf)
@@ -60,6 +81,56 @@ class ReceiptBuilder:
                 keys=tuple(registry.key_proof(record.agency, one.number) for one in head.signatures),
                 document_type=registry.type_proof(record.document_type) if record.document_type else None,
             ),
+            attestations=tuple(self._attestation(at, attestations[at]) for at in sorted(attestations)),
+        )
+
+    def standing_attestations(self, index: int, known: Collection[int] = ()) -> dict[int, Disclosure | None]:
+        """The ATTESTs on leaf ``index``, or on one another, that are valid and not among ``known``.
+
+        As the resources' lists of events say, which may leave some out; each is proven when it is built
+        in. One that stands on what is not valid is left out, unless ``known`` has that. At most as many as
+        a receipt has room for.
+        """
+        found: dict[int, Disclosure | None] = {}
+        pending = [index]
+        while pending:
+            subject = pending.pop()
+            for one in self._events_on(subject):
+                if one in known:
+                    pending.append(one)
+                elif len(known) + len(found) < MAX_ATTESTATIONS and self._status(one) is Status.VALID:
+                    found[one] = None
+                    pending.append(one)
+        return found
+
+    def _events_on(self, subject: int) -> list[int]:
+        """The indexes at which an ATTEST on ``subject`` is said to stand."""
+        number = chunk_of(subject)
+        if number not in self._events:
+            self._events[number] = fetch_events(self._resources, number)
+        return [
+            one.index
+            for one in self._events[number]
+            if one.subject == subject and one.kind is LeafType.ATTEST and subject < one.index < self._log.size
+        ]
+
+    def _status(self, index: int) -> Status:
+        return read_status(self._chunk(index).chunk, index)
+
+    def _attestation(self, index: int, copy: Disclosure | None) -> ProvenAttestation:
+        leaf = self._log.leaf(index)
+        record = Attest.decode(leaf.leaf)
+        if copy is not None and copy.commitment(self._ledger.genesis, "attested") != record.commitment:
+            raise CommitmentMismatch(f"leaf {index} attests another copy")
+        submission = self._submission_over(index)
+        head = SubmissionLeaf.decode(submission.head.leaf)
+        return ProvenAttestation(
+            leaf=leaf,
+            status=self._chunk(index),
+            submission=submission,
+            agency=self._registry.agency_proof(record.agency),
+            keys=tuple(self._registry.key_proof(record.agency, one.number) for one in head.signatures),
+            copy=copy,
         )
 
     # --- the submission ---

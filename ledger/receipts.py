@@ -30,6 +30,8 @@ from ledger.status import CHUNK_SIZE, compress_chunk, expand_chunk
 
 MAX_RECEIPT: Final = 8 << 20
 _FORMAT: Final = "sudur-receipt/v1"
+MAX_ATTESTATIONS: Final = 64
+"""Most attestations that one receipt carries."""
 _MAX_PATH: Final = 64
 
 
@@ -135,8 +137,50 @@ class RegistryProof:
 
 
 @dataclass(frozen=True, slots=True)
+class ProvenAttestation:
+    """An ATTEST with all that attributes it to its agency, and its own status.
+
+    ``copy`` opens its commitment: the attested translation or copy; None when there is none, or it is
+    not shown.
+    """
+
+    leaf: ProvenLeaf
+    status: ProvenChunk
+    submission: ProvenSubmission
+    agency: ProvenRecord
+    keys: tuple[ProvenRecord, ...]
+    copy: Disclosure | None
+
+    def to_json(self) -> Json:
+        return {
+            "attest": self.leaf.to_json(),
+            "status": self.status.to_json(),
+            "submission": self.submission.to_json(),
+            "agency": self.agency.to_json(),
+            "keys": [key.to_json() for key in self.keys],
+            "copy": None if self.copy is None else disclosure_to_json(self.copy),
+        }
+
+    @classmethod
+    def from_json(cls, reader: Reader) -> ProvenAttestation:
+        attestation = cls(
+            ProvenLeaf.from_json(reader.member("attest")),
+            ProvenChunk.from_json(reader.member("status")),
+            ProvenSubmission.from_json(reader.member("submission")),
+            ProvenRecord.from_json(reader.member("agency")),
+            tuple(ProvenRecord.from_json(one) for one in reader.members("keys", limit=16)),
+            None if reader.any("copy") is None else disclosure_from_json(reader.member("copy")),
+        )
+        reader.done()
+        return attestation
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
-    """Everything in one place. ``genesis`` is G; ``checkpoint`` the signed note as it was served."""
+    """Everything in one place. ``genesis`` is G; ``checkpoint`` the signed note as it was served.
+
+    ``attestations`` are in the order of the log, so each stands behind what it attests.
+    """
 
     genesis: bytes
     document: Disclosure
@@ -146,6 +190,7 @@ class Receipt:
     status: ProvenChunk
     submission: ProvenSubmission
     registry: RegistryProof
+    attestations: tuple[ProvenAttestation, ...] = ()
 
     def encode(self) -> bytes:
         """The file's bytes: canonical JSON and a newline."""
@@ -161,6 +206,7 @@ class Receipt:
                     "status": self.status.to_json(),
                     "submission": self.submission.to_json(),
                     "registry": self.registry.to_json(),
+                    "attestations": [one.to_json() for one in self.attestations],
                 }
             )
             + b"\n"
@@ -184,6 +230,10 @@ def parse_receipt(data: bytes) -> Receipt:
             status=ProvenChunk.from_json(reader.member("status")),
             submission=ProvenSubmission.from_json(reader.member("submission")),
             registry=RegistryProof.from_json(reader.member("registry")),
+            attestations=tuple(
+                ProvenAttestation.from_json(one)
+                for one in reader.members("attestations", limit=MAX_ATTESTATIONS)
+            ),
         )
         reader.done()
     except FormatError as error:

@@ -48,6 +48,10 @@ class SendKind(IntEnum):
     CIRCULATED = 2
 
 
+ATTEST_KINDS: Final[dict[int, str]] = {1: "legalisation", 2: "certified copy", 3: "translation"}
+"""The kinds of attestation that have a name; others may be agreed on."""
+
+
 class Outcome(IntEnum):
     RECEIVED = 1
     ANSWERED = 2

@@ -440,6 +440,11 @@ class LedgerRecord:
     def k(self) -> int:
         return self.threshold.latest
 
+    @property
+    def records(self) -> int:
+        """How many records the registry has."""
+        return 1 + self.agencies + self.types
+
     def authority_key(self, number: int) -> AuthorityKeyRecord | None:
         for key in self.authority_keys:
             if key.number == number:

@@ -30,6 +30,9 @@ class VerdictCode(Enum):
     NOT_ENTITLED = "NOT_ENTITLED"
     WRONG_TYPE = "WRONG_TYPE"
     ALTERED = "ALTERED"
+    FALSE_ATTESTATION = "FALSE_ATTESTATION"
+    CHAIN_BROKEN = "CHAIN_BROKEN"
+    NOT_ATTESTED = "NOT_ATTESTED"
     NOT_IN_LEDGER = "NOT_IN_LEDGER"
     WRONG_LEDGER = "WRONG_LEDGER"
     CANNOT_TELL = "CANNOT_TELL"
@@ -51,6 +54,9 @@ HEADLINES: Mapping[VerdictCode, str] = {
     VerdictCode.NOT_ENTITLED: "Not valid: the issuer was not entitled to issue it",
     VerdictCode.WRONG_TYPE: "Another kind of document than was asked for",
     VerdictCode.ALTERED: "Altered: this is not what was issued",
+    VerdictCode.FALSE_ATTESTATION: "False attestation: it bears one that was never given",
+    VerdictCode.CHAIN_BROKEN: "Genuine, but an attestation on it does not stand any more",
+    VerdictCode.NOT_ATTESTED: "Genuine, but not attested as was asked for",
     VerdictCode.NOT_IN_LEDGER: "Not in the ledger: nothing proves that it was issued",
     VerdictCode.WRONG_LEDGER: "Of another ledger: not one that you trust",
     VerdictCode.CANNOT_TELL: "Cannot tell",
@@ -71,6 +77,33 @@ class Step:
     name: str
     passed: bool
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """One link of the chain of attestations on a document, in the order of the log.
+
+    ``subject`` is the document's index or an earlier link's; ``broken_by`` the index of what stands below
+    this link and is not valid any more, None when all of it is. ``copy`` are the shown fields of the
+    attested copy or translation.
+    """
+
+    index: int
+    subject: int
+    kind: int
+    agency: int
+    agency_names: Mapping[str, str]
+    attested_ms: int
+    status: Status
+    doubtful: bool
+    broken_by: int | None
+    copy: tuple[Field, ...]
+    unchecked_files: tuple[str, ...]
+
+    @property
+    def stands(self) -> bool:
+        """Whether it may be relied on: itself, and all that it stands on."""
+        return self.status is Status.VALID and not self.doubtful and self.broken_by is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +132,7 @@ class Proven:
     size: int
     witnessed_s: int | None
     expires: str | None
+    attestations: tuple[Attested, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The light verifier: eight checks of one receipt against one trust file, with no network.
+"""The light verifier: nine checks of one receipt against one trust file, with no network.
 
  1. the ledger is a trusted one, and a trusted log key signed the checkpoint
  2. the witness policy is met, by cosignatures that are fresh enough
@@ -8,6 +8,7 @@
  6. the SUBMISSION that covers the ISSUE was signed by its keys
  7. the registry under the seal says that these keys, this agency and this type were entitled then
  8. the document is what the ISSUE commits to, and shows what may not be hidden
+ 9. each attestation that it bears was given by its agency, and what has become of it since
 
 Each is a named step that either shows something or raises; the first that raises decides the
 verdict, and then nothing of the document is shown. Format: docs/format.md, section Verification.
@@ -22,6 +23,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from typing import Final
 
+from ledger.attestations import WantedAttestation, attestation_name, check_attestations
+from ledger.attribution import (
+    Attribution,
+    Sealed,
+    Signed,
+    check_entitlement,
+    check_signers,
+    check_submission,
+)
 from ledger.changes import Subject
 from ledger.checkpoints import SignedCheckpoint, open_checkpoint
 from ledger.cosignatures import verify_cosignatures
@@ -30,30 +40,22 @@ from ledger.errors import (
     CheckpointUntrusted,
     CommitmentMismatch,
     DocumentFormatError,
-    KeyEnded,
-    KeyUse,
-    NotEntitled,
     PolicyUnmet,
     ProofInvalid,
     RulesVersionUnknown,
     SudurError,
-    TooFewSignatures,
     TypeNotPermitted,
 )
-from ledger.hashing import leaf_hash
-from ledger.proofs import verify_inclusion
-from ledger.receipts import ProvenLeaf, ProvenRecord, Receipt
+from ledger.receipts import Receipt
 from ledger.records import Issue, Status
-from ledger.registry_records import AgencyRecord, KeyRecord, LedgerRecord, TypeRecord
+from ledger.registry_records import LedgerRecord, TypeRecord
 from ledger.rules import SUPPORTED
 from ledger.rules_v1 import CLAIMED_FUTURE_MS
 from ledger.seals import Seal
-from ledger.signatures import key_fingerprint, verify
 from ledger.signing_policy import ISSUE_KINDS
-from ledger.status import chunk_count, chunk_of, read_status
 from ledger.submissions import SubmissionLeaf
 from ledger.trust import Trust, TrustedLedger
-from ledger.verdicts import Proven, Step, Verdict, VerdictCode
+from ledger.verdicts import Attested, Proven, Step, Verdict, VerdictCode
 
 EXPIRY_ZONE: Final = timezone(timedelta(hours=3))
 _LAST_MS: Final = 253_402_300_799_999  # the last ms of year 9999
@@ -68,6 +70,7 @@ CHECKS: Final = (
     "submission",
     "entitlement",
     "document",
+    "attestations",
 )
 
 
@@ -79,6 +82,7 @@ def verify_receipt(
     greatest_age_s: int | None = None,
     file_digests: Sequence[bytes] = (),
     expected_type: int | None = None,
+    attested: Sequence[WantedAttestation] = (),
 ) -> Verdict:
     """Check a receipt and say what it is worth; never raises for what a receipt says.
 
@@ -86,9 +90,12 @@ def verify_receipt(
 
     ``now_ms``: the verifier's clock. ``greatest_age_s``: how old the newest witnessed time (or the
     seal's time, when no witness is asked for) may be. ``file_digests``: SHA-256 of each file that
-    came with the document; every one must be a file that it was issued with.
+    came with the document; every one must be a file that it was issued with, or one that an attestation
+    on it names. ``attested``: the attestations that it has to bear.
     """
-    check = _Check(receipt, trust, now_ms, greatest_age_s, tuple(file_digests), expected_type)
+    check = _Check(
+        receipt, trust, now_ms, greatest_age_s, tuple(file_digests), expected_type, tuple(attested)
+    )
     try:
         return check.run()
     except _Failed as failed:
@@ -120,6 +127,7 @@ class _Check:
     greatest_age_s: int | None
     file_digests: tuple[bytes, ...]
     expected_type: int | None
+    attested: tuple[WantedAttestation, ...]
     steps: list[Step] = field(default_factory=list)
     ledger: TrustedLedger | None = None
 
@@ -133,23 +141,31 @@ class _Check:
         seal = self._check_seal_shape()
         with self._step("witnesses", VerdictCode.CANNOT_TELL):
             witnessed_s = self._check_witnesses(ledger, signed, seal)
+        sealed = Sealed(receipt.genesis, signed.checkpoint, seal)
         with self._step("inclusion", VerdictCode.NOT_IN_LEDGER):
-            issue = self._check_inclusion(signed)
+            issue = self._check_inclusion(sealed)
         with self._step("seal", VerdictCode.NOT_IN_LEDGER):
-            self._check_seal(signed, seal)
+            self._check_seal(sealed)
         with self._step("status", VerdictCode.NOT_IN_LEDGER):
-            status = self._check_status(seal)
+            status = sealed.status(receipt.issue.index, receipt.status)
+            self._passed(f"{status.name.lower()} as of {_moment(seal.time_ms)}")
+        registry = receipt.registry
+        proofs = Attribution(receipt.issue, receipt.submission, registry.agency, registry.keys)
         with self._step("submission", VerdictCode.NOT_IN_LEDGER):
-            submission = self._check_submission(signed, issue, seal)
-        with self._step("submission", VerdictCode.NOT_IN_LEDGER):
-            records = self._check_records(ledger, signed, seal, issue, submission)
+            head = check_submission(proofs, issue.agency, sealed)
+            record, document_type = self._check_registry(ledger, signed, issue, sealed)
+            by = self._check_signers(proofs, head, record.records, sealed)
         with self._step("entitlement", VerdictCode.NOT_ENTITLED):
-            doubtful = self._check_entitlement(records, issue, submission)
+            doubtful = self._check_entitlement(by, issue)
         with self._step("document", VerdictCode.ALTERED):
-            expires = self._check_document(issue, records.document_type)
+            expires = self._check_document(issue, document_type)
         self._check_expected_type(issue)
-        proven = self._proven(issue, seal, submission, records, status, witnessed_s, expires)
-        code, reason = self._judge(status, doubtful, expires, seal)
+        with self._step("attestations", VerdictCode.FALSE_ATTESTATION):
+            below = status if not doubtful else None
+            chain = check_attestations(receipt, below, record.records, sealed, self.file_digests)
+            self._passed(f"{len(chain)} on it" if chain else "it bears none")
+        proven = self._proven(issue, seal, by, document_type, status, witnessed_s, expires, chain)
+        code, reason = self._judge(status, doubtful, expires, seal, chain)
         return Verdict(code, reason, tuple(self.steps), proven, ledger.origin, ledger.training)
 
     @contextmanager
@@ -199,140 +215,62 @@ class _Check:
                 fix="fetch the current status from a node",
             )
 
-    # --- 3 to 5: the leaves ---
+    # --- 3 and 4: the leaves ---
 
-    def _included(self, signed: SignedCheckpoint, proven: ProvenLeaf) -> None:
-        checkpoint = signed.checkpoint
-        verify_inclusion(leaf_hash(proven.leaf), proven.index, checkpoint.size, proven.path, checkpoint.root)
-
-    def _check_inclusion(self, signed: SignedCheckpoint) -> Issue:
+    def _check_inclusion(self, sealed: Sealed) -> Issue:
         issue = self.receipt.issue
         record = Issue.decode(issue.leaf)
-        if issue.index >= signed.checkpoint.size - 1:
+        if issue.index >= sealed.checkpoint.size - 1:
             raise ProofInvalid("an ISSUE stands below the seal")
-        self._included(signed, issue)
+        sealed.check_leaf(issue)
         self._passed(f"logged at index {issue.index}")
         return record
 
-    def _check_seal(self, signed: SignedCheckpoint, seal: Seal) -> None:
-        if self.receipt.seal.index != signed.checkpoint.size - 1:
+    def _check_seal(self, sealed: Sealed) -> None:
+        if self.receipt.seal.index != sealed.checkpoint.size - 1:
             raise ProofInvalid("the seal is not the last leaf under the checkpoint")
-        self._included(signed, self.receipt.seal)
-        self._passed(f"block {seal.block}, {_moment(seal.time_ms)}")
+        sealed.check_leaf(self.receipt.seal)
+        self._passed(f"block {sealed.seal.block}, {_moment(sealed.seal.time_ms)}")
 
-    def _check_status(self, seal: Seal) -> Status:
-        index, status = self.receipt.issue.index, self.receipt.status
-        verify_inclusion(
-            leaf_hash(status.chunk),
-            chunk_of(index),
-            chunk_count(self.receipt.seal.index + 1),
-            status.path,
-            seal.status_root,
-        )
-        found = read_status(status.chunk, index)
-        self._passed(f"{found.name.lower()} as of {_moment(seal.time_ms)}")
-        return found
+    # --- 6 and 7: who signed, and what they might do ---
 
-    # --- 6: the submission ---
-
-    def _check_submission(self, signed: SignedCheckpoint, issue: Issue, seal: Seal) -> SubmissionLeaf:
-        proof = self.receipt.submission
-        head = SubmissionLeaf.decode(proof.head.leaf)
-        position = self.receipt.issue.index - proof.head.index - 1
-        if not 0 <= position < head.count:
-            raise ProofInvalid("the submission does not cover the ISSUE")
-        if head.agency != issue.agency:
-            raise ProofInvalid("the submission is another agency's")
-        self._included(signed, proof.head)
-        verify_inclusion(
-            leaf_hash(self.receipt.issue.leaf),
-            position,
-            head.count,
-            proof.records_path,
-            head.records_root,
-        )
-        if head.claimed_ms > seal.time_ms + CLAIMED_FUTURE_MS:
-            raise ProofInvalid("the submission claims a time after its block")
-        return head
-
-    # --- 7: the registry ---
-
-    def _check_records(
-        self,
-        ledger: TrustedLedger,
-        signed: SignedCheckpoint,
-        seal: Seal,
-        issue: Issue,
-        submission: SubmissionLeaf,
-    ) -> _Records:
-        proof, root = self.receipt.registry, seal.registry_root
+    def _check_registry(
+        self, ledger: TrustedLedger, signed: SignedCheckpoint, issue: Issue, sealed: Sealed
+    ) -> tuple[LedgerRecord, TypeRecord | None]:
+        proof = self.receipt.registry
         record = LedgerRecord.decode(proof.ledger.record)
-        size = 1 + record.agencies + record.types
-        _check_record(proof.ledger, 0, size, root)
+        records = record.records
+        sealed.check_record(proof.ledger, 0, records)
         if record.origin != ledger.origin or record.training != ledger.training:
             raise CheckpointUntrusted("the registry is of another ledger")
         _check_log_keys(record, ledger, signed)
-        agency = AgencyRecord.decode(proof.agency.record)
-        if agency.number != issue.agency:
-            raise ProofInvalid("the agency's record is another's")
-        _check_record(proof.agency, agency.number, size, root)
-        document_type = None
-        if issue.document_type:
-            if proof.document_type is None:
-                raise ProofInvalid(f"the record of {Subject('type', issue.document_type)} is missing")
-            document_type = TypeRecord.decode(proof.document_type.record)
-            if document_type.number != issue.document_type:
-                raise ProofInvalid("the type's record is another's")
-            position = record.agencies + document_type.number
-            _check_record(proof.document_type, position, size, root)
-        elif proof.document_type is not None:
-            raise ProofInvalid("an undeclared type has no record")
-        keys = self._check_keys(agency, submission)
-        numbers = ", ".join(str(key.number) for key in keys)
-        self._passed(f"signed with key {numbers} of agency {agency.number}")
-        return _Records(agency, document_type, keys)
+        if not issue.document_type:
+            if proof.document_type is not None:
+                raise ProofInvalid("an undeclared type has no record")
+            return record, None
+        if proof.document_type is None:
+            raise ProofInvalid(f"the record of {Subject('type', issue.document_type)} is missing")
+        document_type = TypeRecord.decode(proof.document_type.record)
+        if document_type.number != issue.document_type:
+            raise ProofInvalid("the type's record is another's")
+        sealed.check_record(proof.document_type, record.agencies + document_type.number, records)
+        return record, document_type
 
-    def _check_keys(self, agency: AgencyRecord, submission: SubmissionLeaf) -> tuple[KeyRecord, ...]:
-        proofs = self.receipt.registry.keys
-        if len(proofs) != len(submission.signatures):
-            raise ProofInvalid("a key's record is missing")
-        keys = []
-        for proof, one in zip(proofs, submission.signatures, strict=True):
-            key = KeyRecord.decode(proof.record)
-            if (key.agency, key.number) != (agency.number, one.number):
-                raise ProofInvalid(f"the record of key {one.number} is another key's")
-            _check_record(proof, key.number - 1, agency.key_count, agency.keys_root)
-            if one.algorithm != key.algorithm:
-                raise KeyUse(f"key {key.number} is of algorithm {key.algorithm}")
-            fingerprint = key_fingerprint(key.algorithm, key.public_key)
-            message = submission.message(self.receipt.genesis, fingerprint)
-            verify(key.algorithm, key.public_key, message, one.signature)
-            keys.append(key)
-        return tuple(keys)
+    def _check_signers(
+        self, proofs: Attribution, head: SubmissionLeaf, records: int, sealed: Sealed
+    ) -> Signed:
+        by = check_signers(proofs, head, records, sealed)
+        numbers = ", ".join(str(key.number) for key in by.keys)
+        self._passed(f"signed with key {numbers} of agency {by.agency.number}")
+        return by
 
-    def _check_entitlement(self, records: _Records, issue: Issue, submission: SubmissionLeaf) -> bool:
+    def _check_entitlement(self, by: Signed, issue: Issue) -> bool:
         """Whether the document is doubtful; raises when the issuer was not entitled at all."""
-        agency, at = records.agency, self.receipt.submission.head.index
-        if agency.enrolled >= at:
-            raise NotEntitled(f"agency {agency.number} was enrolled after it is said to have issued")
-        if agency.suspended.at(at) is not None:
-            raise NotEntitled(f"agency {agency.number} was suspended when it issued")
-        if "issue" not in agency.roles.at(at):
-            raise NotEntitled(f"agency {agency.number} did not have the role issue")
-        if issue.document_type not in agency.types.at(at):
+        doubtful = check_entitlement(by, self.receipt.issue.index, "issue", ISSUE_KINDS[issue.basis])
+        if issue.document_type not in by.agency.types.at(by.at):
             raise TypeNotPermitted(
-                f"agency {agency.number} may not issue documents of type {issue.document_type}"
+                f"agency {by.agency.number} may not issue documents of type {issue.document_type}"
             )
-        for key in records.keys:
-            if key.use != "submit":
-                raise KeyUse(f"key {key.number} is not for submissions")
-            if not key.active_at(at):
-                raise KeyEnded(f"key {key.number} was not in use when it signed")
-        needed = agency.policy.at(at).of(ISSUE_KINDS[issue.basis]).first_step
-        if len(records.keys) < needed:
-            raise TooFewSignatures(f"{needed} officers had to sign, {len(records.keys)} did")
-        sound = sum(not key.stolen_at(at) for key in records.keys)
-        doubtful = sound < needed and not agency.affirmed_at(self.receipt.issue.index)
         self._passed("a key is reported stolen" if doubtful else "entitled to issue this type then")
         return doubtful
 
@@ -349,10 +287,18 @@ class _Check:
                 "its fields are not those that were issued", fix="do not accept it; report it"
             )
         for digest in self.file_digests:
-            document.check_file(digest)
+            self._check_file(digest)
         expires = None if definition is None else _check_form(document.slots, definition)
         self._passed(f"{len(document.shown)} fields match what was committed to")
         return expires
+
+    def _check_file(self, digest: bytes) -> None:
+        """That a file is one that was issued, or one that an attestation on it was given for."""
+        copies = [one.copy for one in self.receipt.attestations if one.copy is not None]
+        for copy in copies:
+            if any(one.kind is FieldKind.FILE and one.value == digest for one in copy.shown):
+                return
+        self.receipt.document.check_file(digest)
 
     def _check_expected_type(self, issue: Issue) -> None:
         if self.expected_type is not None and issue.document_type != self.expected_type:
@@ -367,17 +313,17 @@ class _Check:
         self,
         issue: Issue,
         seal: Seal,
-        submission: SubmissionLeaf,
-        records: _Records,
+        by: Signed,
+        definition: TypeRecord | None,
         status: Status,
         witnessed_s: int | None,
         expires: str | None,
+        chain: tuple[Attested, ...],
     ) -> Proven:
         document = self.receipt.document
-        definition = records.document_type
         return Proven(
             agency=issue.agency,
-            agency_names=records.agency.names.latest,
+            agency_names=by.agency.names.latest,
             document_type=issue.document_type,
             type_labels={} if definition is None else definition.labels,
             field_labels={} if definition is None else {one.name: one.labels for one in definition.fields},
@@ -391,15 +337,21 @@ class _Check:
             basis=issue.basis,
             status=status,
             index=self.receipt.issue.index,
-            issued_ms=submission.claimed_ms,
+            issued_ms=by.head.claimed_ms,
             as_of_ms=seal.time_ms,
             size=self.receipt.seal.index + 1,
             witnessed_s=witnessed_s,
             expires=expires,
+            attestations=chain,
         )
 
     def _judge(
-        self, status: Status, doubtful: bool, expires: str | None, seal: Seal
+        self,
+        status: Status,
+        doubtful: bool,
+        expires: str | None,
+        seal: Seal,
+        chain: tuple[Attested, ...],
     ) -> tuple[VerdictCode, str]:
         as_of = f"as of {_moment(seal.time_ms)}"
         if status is Status.REVOKED:
@@ -410,20 +362,24 @@ class _Check:
             return VerdictCode.SUSPENDED, f"the issuer has suspended it, {as_of}; ask the issuer"
         if doubtful:
             return VerdictCode.DOUBTFUL, "ask the issuing agency to affirm it"
+        broken = [one for one in chain if not one.stands]
+        if broken:
+            return VerdictCode.CHAIN_BROKEN, _why_broken(broken[0])
+        for wanted in self.attested:
+            if not any(wanted.is_met_by(one) for one in chain):
+                return VerdictCode.NOT_ATTESTED, f"it bears no {wanted}"
         if expires is not None and self.now_ms >= _end_of(expires):
             return VerdictCode.GENUINE_EXPIRED, f"it was valid through {expires}"
         return VerdictCode.GENUINE, ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Records:
-    agency: AgencyRecord
-    document_type: TypeRecord | None
-    keys: tuple[KeyRecord, ...]
-
-
-def _check_record(proof: ProvenRecord, position: int, size: int, root: bytes) -> None:
-    verify_inclusion(leaf_hash(proof.record), position, size, proof.path, root)
+def _why_broken(link: Attested) -> str:
+    name = f"the {attestation_name(link.kind)} by agency {link.agency}, at index {link.index},"
+    if link.status is not Status.VALID:
+        return f"{name} is {link.status.name.lower()}"
+    if link.doubtful:
+        return f"{name} was signed with a key that was reported stolen"
+    return f"{name} stands on leaf {link.broken_by}, which does not stand"
 
 
 def _check_log_keys(record: LedgerRecord, ledger: TrustedLedger, signed: SignedCheckpoint) -> None:

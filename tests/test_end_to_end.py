@@ -393,7 +393,7 @@ def test_an_altered_file_is_not_genuine(sudur: Commands, served: Served, files: 
         ('"type":1', '"type":2', "CANNOT_TELL"),
         ("}\n", "}\n ", "CANNOT_TELL"),
         ("}\n", "}", "CANNOT_TELL"),
-        ('{"checkpoint"', '{ "checkpoint"', "CANNOT_TELL"),
+        ('{"attestations"', '{ "attestations"', "CANNOT_TELL"),
     ],
 )
 def test_an_altered_receipt_is_not_genuine(

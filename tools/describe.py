@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from enum import IntEnum
 
+from ledger.attestations import attestation_name
 from ledger.canonical_json import Json
 from ledger.documents import Field, FieldKind
 from ledger.leaves import NONE, LeafType, leaf_type
-from ledger.records import parse_record
+from ledger.records import Status, parse_record
 from ledger.registry_leaf import RegistryLeaf
 from ledger.seals import Seal
 from ledger.submissions import SubmissionLeaf
-from ledger.verdicts import BASES, Proven, Verdict
+from ledger.verdicts import BASES, Attested, Proven, Verdict
 from tools.ui import printable, quoted
 
 
@@ -133,15 +134,7 @@ def _proven_json(proven: Proven) -> dict[str, Json]:
         "type": proven.document_type,
         "type_labels": dict(proven.type_labels),
         "fields": [
-            {
-                "name": one.name,
-                "labels": dict(proven.field_labels.get(one.name, {})),
-                **(
-                    {"value": one.value.decode("utf-8")}
-                    if one.kind is FieldKind.TEXT
-                    else {"sha256": one.value.hex(), "checked": one.name not in proven.unchecked_files}
-                ),
-            }
+            _field_json(one, proven.field_labels.get(one.name, {}), proven.unchecked_files)
             for one in proven.fields
         ],
         "hidden_fields": proven.hidden_fields,
@@ -154,7 +147,33 @@ def _proven_json(proven: Proven) -> dict[str, Json]:
         "size": str(proven.size),
         "witnessed_s": proven.witnessed_s,
         "expires": proven.expires,
+        "attestations": [_attested_json(one) for one in proven.attestations],
     }
+
+
+def _attested_json(link: Attested) -> dict[str, Json]:
+    return {
+        "index": str(link.index),
+        "subject": str(link.subject),
+        "kind": attestation_name(link.kind),
+        "agency": link.agency,
+        "agency_names": dict(link.agency_names),
+        "attested_ms": link.attested_ms,
+        "status": link.status.name.lower(),
+        "doubtful": link.doubtful,
+        "stands": link.stands,
+        "broken_by": None if link.broken_by is None else str(link.broken_by),
+        "copy": [_field_json(one, {}, link.unchecked_files) for one in link.copy],
+    }
+
+
+def _field_json(one: Field, labels: Mapping[str, str], unchecked: Sequence[str]) -> dict[str, Json]:
+    value: dict[str, Json] = (
+        {"value": one.value.decode("utf-8")}
+        if one.kind is FieldKind.TEXT
+        else {"sha256": one.value.hex(), "checked": one.name not in unchecked}
+    )
+    return {"name": one.name, "labels": dict(labels), **value}
 
 
 def _proven_lines(proven: Proven) -> list[str]:
@@ -183,6 +202,34 @@ def _proven_lines(proven: Proven) -> list[str]:
         unchecked = one.name in proven.unchecked_files
         said = "NOT CHECKED, give the file to have it compared" if unchecked else "given, the very same"
         lines.append(f"  {_field_name(one, proven)}: {said}")
+    if proven.attestations:
+        lines += ["", "Attestations, in order:"]
+    for link in proven.attestations:
+        lines += _link_lines(link, proven)
+    return lines
+
+
+def _link_lines(link: Attested, proven: Proven) -> list[str]:
+    """A link of the chain: who, what, when, and whether it stands."""
+    on = "the document" if link.subject == proven.index else f"the attestation at index {link.subject}"
+    if link.stands:
+        said = "stands"
+    elif link.status is not Status.VALID:
+        said = f"{link.status.name}, DOES NOT STAND"
+    elif link.doubtful:
+        said = "DOUBTFUL, signed with a key that was reported stolen"
+    else:
+        said = f"BROKEN, for leaf {link.broken_by} below it does not stand"
+    by = f"{_names(link.agency_names)} (agency {link.agency}), {moment(link.attested_ms)}"
+    lines = [f"  {attestation_name(link.kind)} of {on}: {said}", f"    by {by}, index {link.index}"]
+    for one in link.copy[1:]:
+        if one.kind is FieldKind.TEXT:
+            lines.append(f"    {quoted(one.name)}: {quoted(one.value.decode('utf-8'))}")
+        else:
+            unchecked = one.name in link.unchecked_files
+            lines.append(
+                f"    file {quoted(one.name)}: {'NOT CHECKED' if unchecked else 'given, the very same'}"
+            )
     return lines
 
 

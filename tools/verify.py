@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ledger.attestations import WantedAttestation
 from ledger.checkpoints import open_checkpoint
 from ledger.errors import ProofInvalid, ReceiptFormatError, SudurError, TrustFormatError
 from ledger.proofs import prove_consistency, verify_consistency
 from ledger.receipt_builder import ReceiptBuilder
 from ledger.receipts import MAX_RECEIPT, Receipt, parse_receipt
+from ledger.records import ATTEST_KINDS
 from ledger.resources import CHECKPOINT, LogTiles, Resources
 from ledger.tiles import TileNodeReader
 from ledger.trust import TrustedLedger
 from ledger.verdicts import Verdict, VerdictCode
 from ledger.verifier import verify_receipt
 from tools.describe import verdict_json, verdict_text
-from tools.errors import FileProblem
+from tools.errors import FileProblem, Usage
 from tools.files import read_file
 from tools.http_resources import HttpResources
 from tools.issuing import digest_file
@@ -50,6 +53,14 @@ def verify(
         int | None,
         typer.Option("--type", metavar="T", min=0, max=65_535, help="The document type that it has to be."),
     ] = None,
+    attested: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND[:AGENCY]",
+            help="An attestation that it has to bear: legalisation, certified-copy, translation or a number,"
+            " and the agency that has to have given it. Repeatable.",
+        ),
+    ] = None,
     as_json: Json_ = False,
 ) -> None:
     """Say whether a document is genuine, in plain words; without --url, with no network at all.
@@ -59,7 +70,8 @@ def verify(
 
     Example: sudur verify birth.pdf.receipt.json birth.pdf --trust trust.json
     """
-    verdict = judge(receipt, files or [], trust, max_age, url, expect_type)
+    wanted = [_wanted(one) for one in attested or ()]
+    verdict = judge(receipt, files or [], trust, max_age, url, expect_type, wanted)
     if as_json:
         emit_json(verdict_json(verdict))
     else:
@@ -74,6 +86,7 @@ def judge(
     max_age: int | None,
     url: str | None,
     expect_type: int | None,
+    attested: Sequence[WantedAttestation] = (),
 ) -> Verdict:
     """The verdict on a receipt file; what cannot be read leads to CANNOT_TELL. Raises Usage only."""
     try:
@@ -105,11 +118,37 @@ def judge(
         greatest_age_s=max_age,
         file_digests=digests,
         expected_type=expect_type,
+        attested=attested,
+    )
+
+
+def _wanted(text: str) -> WantedAttestation:
+    """``legalisation`` or ``legalisation:7``. Raises Usage."""
+    kind, _, agency = text.partition(":")
+    if agency and not (agency.isascii() and agency.isdigit() and len(agency) <= 10):
+        raise Usage(
+            f"{text!a} names no agency by its number", where="--attested", fix="write it like translation:7"
+        )
+    return WantedAttestation(attestation_kind(kind, "--attested"), int(agency) if agency else None)
+
+
+def attestation_kind(text: str, where: str) -> int:
+    """The number of a kind of attestation, by its name or number. Raises Usage."""
+    names = {name.replace(" ", "-"): kind for kind, name in ATTEST_KINDS.items()}
+    if text in names:
+        return names[text]
+    if text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= 255:
+        return int(text)
+    raise Usage(
+        f"{text!a} is no kind of attestation", where=where, fix=f"one of {', '.join(names)}, or 1 to 255"
     )
 
 
 def renewed(receipt: Receipt, ledger: TrustedLedger, resources: Resources) -> Receipt:
     """The same document proven under the newest checkpoint, which must extend the receipt's own.
+
+    The attestations that the receipt carries are renewed with it, and joined by those that were given since
+    and stand.
 
     Raises CheckpointUntrusted, ProofInvalid when what is served is another history or does not agree
     with itself, and the source's own errors.
@@ -132,7 +171,10 @@ def renewed(receipt: Receipt, ledger: TrustedLedger, resources: Resources) -> Re
             where="newest checkpoint",
             fix="keep the receipt and report this to the authority",
         ) from error
-    return ReceiptBuilder(resources, ledger, newest.data).build(receipt.document, receipt.issue.index)
+    builder = ReceiptBuilder(resources, ledger, newest.data)
+    index = receipt.issue.index
+    carried = {one.leaf.index: one.copy for one in receipt.attestations}
+    return builder.build(receipt.document, index, carried | builder.standing_attestations(index, carried))
 
 
 def _cannot_tell(reason: str) -> Verdict:

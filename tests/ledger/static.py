@@ -12,20 +12,24 @@ from dataclasses import dataclass, field
 from ledger.checkpoints import Checkpoint, sign_checkpoint
 from ledger.errors import SudurError
 from ledger.hashing import leaf_hash
+from ledger.leaves import LeafType
 from ledger.merkle_list import MerkleList
 from ledger.registry import Registry
 from ledger.resources import (
     CHECKPOINT,
+    Event,
     checkpoint_path,
+    encode_events,
     registry_ledger_path,
     registry_record_path,
     registry_tile_path,
     status_chunk_path,
+    status_events_path,
     status_list_path,
 )
 from ledger.signatures import Signer
 from ledger.state import State, Transition
-from ledger.status import EMPTY_CHUNK, compress_chunk
+from ledger.status import CHUNK_INDEXES, EMPTY_CHUNK, compress_chunk
 from ledger.tiles import TILE_WIDTH, encode_bundle, entries_path
 from ledger.tree import Tree
 
@@ -45,6 +49,7 @@ class StaticLedger:
     chunks: dict[int, bytes] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     fetched: list[str] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
 
     def add(self, transition: Transition) -> None:
         self.tree, tiles = self.tree.append(transition.leaf_hashes)
@@ -56,6 +61,14 @@ class StaticLedger:
             bundle = self.leaves[number * TILE_WIDTH : (number + 1) * TILE_WIDTH]
             self.files[entries_path(number, len(bundle))] = encode_bundle(bundle)
         self.chunks.update(transition.status_chunks)
+        for subject, index in transition.events:
+            self.events.append(Event(subject, LeafType(self.leaves[index][1]), index))
+        for number in range(-(-len(self.leaves) // CHUNK_INDEXES)):
+            here = sorted(
+                (one for one in self.events if one.subject // CHUNK_INDEXES == number),
+                key=lambda one: (one.subject, one.index),
+            )
+            self.files[status_events_path(number)] = encode_events(here)
         self._add_status(transition.state)
         self._add_registry(transition.state.registry)
         note = sign_checkpoint(Checkpoint(self.origin, self.tree.size, self.tree.root()), self.signers)

@@ -150,6 +150,8 @@ def test_every_spoilt_resource_is_noticed(issued: Issued) -> None:
     for path in sorted(set(honest.files)):
         static = issued.static()
         data = bytearray(static.files[path])
+        if not data:  # nothing ever happened to the subjects of this chunk
+            continue
         data[len(data) // 2] ^= 1
         static.files[path] = bytes(data)
         try:
