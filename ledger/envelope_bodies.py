@@ -36,7 +36,7 @@ from ledger.envelopes import (
     write_parts,
     write_plaintext,
 )
-from ledger.errors import CommitmentMismatch, EnvelopeFormatError, FormatError
+from ledger.errors import CommitmentMismatch, DocumentFormatError, EnvelopeFormatError, FormatError
 from ledger.hashing import merkle_root
 from ledger.leaves import NONE
 from ledger.receipts import disclosure_from_json, disclosure_to_json
@@ -59,6 +59,7 @@ class Letter:
     def check(self) -> None:
         """Raises DocumentFormatError; EnvelopeFormatError and CommitmentMismatch for its files."""
         self.document.check()
+        _check_seed(self.seed)
         places = {field.name: at for at, field in enumerate(self.document.fields)}
         for one in self.files:
             field = self.document.fields[places[one.name]] if one.name in places else None
@@ -152,6 +153,7 @@ class Reply:
 
     def check(self) -> None:
         """Raises DocumentFormatError, EnvelopeFormatError."""
+        _check_seed(self.seed)
         if self.issued is not None:
             if self.outcome is not ReplyOutcome.CONFIRMED:
                 raise EnvelopeFormatError("only a confirmation issues a document", where="issued")
@@ -268,6 +270,11 @@ def _check_opened(found: bytes, route: Route) -> None:
             where="envelope",
             fix=f"do not act on it; ask agency {route.sender}",
         )
+
+
+def _check_seed(seed: bytes) -> None:
+    if len(seed) != SEED_SIZE:
+        raise DocumentFormatError(f"a seed has {SEED_SIZE} bytes, not {len(seed)}")
 
 
 def _check_file(one: Attachment, field: Field) -> None:
