@@ -455,12 +455,16 @@ def _retry_delay_s(failure: grpc.RpcError) -> float:
 # --- messages ----------------------------------------------------------------------------------
 
 
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 def _authorization(
     genesis: bytes, access: EnvelopeAccess, verb: Verb, digest: bytes
 ) -> pb.EnvelopeAuthorization:
     signer = access.key.signer
     fingerprint = key_fingerprint(signer.algorithm, signer.public_key)
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = _now_ms()
     message = request_message(genesis, fingerprint, verb, access.agency, digest, now_ms)
     return pb.EnvelopeAuthorization(
         agency=access.agency, key_number=access.key.number, time_ms=now_ms, signature=signer.sign(message)

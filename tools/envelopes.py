@@ -27,7 +27,7 @@ from ledger.envelopes import Envelope, Route, check_digest, digest_of
 from ledger.errors import EnvelopeWrongKey, EnvelopeWrongRecipient, KeyEnded, KeyStolen, KeyUse
 from ledger.records import Answer, Send
 from ledger.registry_records import KeyRecord
-from ledger.signatures import Algorithm
+from ledger.signatures import Algorithm, check_public_key
 from tools.errors import NoEnvelopeKey
 from tools.keyfile import PrivateKey
 
@@ -67,7 +67,7 @@ class Addressee:
     successors: tuple[int, ...] = ()
 
     def check(self) -> None:
-        """Raises EnvelopeWrongRecipient, KeyUse, KeyEnded, KeyStolen for a key that may not be sealed to."""
+        """Raises EnvelopeWrongRecipient, KeyUse, KeyEnded, KeyStolen, FormatError for a weak key."""
         name = f"key {self.key.number} of agency {self.key.agency}"
         if self.key.agency not in (self.agency, *self.successors):
             raise EnvelopeWrongRecipient(f"{name} is not agency {self.agency}'s, nor its successor's")
@@ -77,6 +77,7 @@ class Addressee:
             raise KeyEnded(f"{name} ended at index {self.key.ended}", fix="seal to a key that is in use")
         if self.key.stolen is not None:
             raise KeyStolen(f"{name} is reported stolen", fix="seal to a key that is in use")
+        check_public_key(self.key.algorithm, self.key.public_key)
 
 
 def seal_letter(letter: Letter, genesis: bytes, to: Addressee) -> Sealed:
