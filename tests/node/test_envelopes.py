@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ async def post(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Post]:
         yield Post(served, 1, 2, await add_envelope_key(served, 2))
 
 
-async def refusal(call: Coroutine[Any, Any, Any]) -> Refused:
+async def refusal(call: Awaitable[Any]) -> Refused:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return refused(caught.value)

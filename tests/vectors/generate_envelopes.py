@@ -97,7 +97,7 @@ TYPE_FIELD = (0, "type", b"0")
 HOLDER = (0, "holder", "زينب".encode())
 SCAN_FIELD = (1, "scan", sha256(SCAN).digest())
 LETTER_FIELDS = (TYPE_FIELD, HOLDER, SCAN_FIELD)
-LETTER = {
+LETTER: Final[Case] = {
     "format": "sudur-letter/v1",
     "type": 0,
     "seed": b64(SEED),
@@ -144,7 +144,7 @@ REPLY = {
 }
 ANSWERED = commitment("answer", SENDER, REPLY_FIELDS)
 REPLY_BODY = body(canonical(REPLY))
-REPLY_READ = {"outcome": "confirmed", "note": NOTE, "issued": "1234", "successor": None, "files": []}
+REPLY_READ: Final[Case] = {"outcome": "confirmed", "note": NOTE, "issued": "1234", "successor": None, "files": []}
 MOVED = {**REPLY, "outcome": "transferred", "note": "", "issued": None, "successor": 12}
 MOVED_FIELDS = (
     (0, "outcome", b"transferred"),
