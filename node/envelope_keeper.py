@@ -13,8 +13,10 @@ from typing import Final, Protocol
 
 import structlog
 
-from ledger.leaves import LeafType
+from ledger.leaves import FORMAT_VERSION, LeafType
 from ledger.records import NO_HASH, Answer, Outcome, Send, parse_record
+from ledger.submissions import unpack
+from ledger.tiles import TILE_WIDTH
 from node.codec import BlockInfo
 from node.envelope_store import EnvelopeStore, Naming, Release
 from node.metrics import Metrics
@@ -24,6 +26,10 @@ GRACE_MS: Final = DAY_MS
 """How long a SEND's envelope stays after the final ANSWER."""
 SWEEP_S: Final = 60.0
 _TYPES: Final = frozenset((LeafType.SEND, LeafType.ANSWER))
+_HEADERS: Final = tuple(
+    kind.LAYOUT.size.to_bytes(2, "big") + bytes((FORMAT_VERSION, kind.TYPE)) for kind in (Send, Answer)
+)
+"""How a packed SEND, or ANSWER, begins: its length, the format version, its type."""
 _BLOCKS_AT_ONCE: Final = 1_024
 _log = structlog.get_logger("node.envelopes")
 
@@ -35,8 +41,8 @@ class Blocks(Protocol):
         """Raises NotFound."""
         ...
 
-    def leaves(self, start: int, end: int) -> list[bytes]:
-        """The leaves from ``start`` up to, without, ``end``."""
+    def bundle(self, number: int, width: int) -> bytes:
+        """The first ``width`` packed leaves of an entry bundle. Raises NotFound."""
         ...
 
 
@@ -109,7 +115,7 @@ class EnvelopeKeeper:
             self._wake.clear()
 
     def follow(self) -> None:
-        """Take in what the blocks say that were released since. About 0.3 µs a leaf.
+        """Take in what the blocks say that were released since. About 0.2 µs a leaf; ends at a stop.
 
         A crash: blocks that name nothing are looked at once more, those that do are saved with what
         was found.
@@ -118,7 +124,7 @@ class EnvelopeKeeper:
         if self._next is None:
             self._saved = self._store.next_block
             self._next = self._first_block(number) if self._saved is None else self._saved
-        while self._next <= number:
+        while self._next <= number and not self._stopping:
             until = min(self._next + _BLOCKS_AT_ONCE, number + 1)
             found = [one for block in range(self._next, until) for one in self._look(block)]
             if found:
@@ -139,15 +145,25 @@ class EnvelopeKeeper:
 
     def _look(self, number: int) -> Iterator[Naming | Release]:
         block = self._blocks.block(number)
-        for index, leaf in enumerate(self._blocks.leaves(block.first_index, block.size), block.first_index):
-            if leaf[1] not in _TYPES:
-                continue
-            record = parse_record(leaf)
-            assert isinstance(record, Send | Answer)
+        for index, record in self._records(block.first_index, block.size):
             if record.envelope != NO_HASH:
                 yield Naming(index, record.envelope, block.time_ms + self._retention_ms)
             if isinstance(record, Answer) and record.outcome is not Outcome.RECEIVED:
                 yield Release(record.subject, block.time_ms + GRACE_MS)
+
+    def _records(self, start: int, end: int) -> Iterator[tuple[int, Send | Answer]]:
+        """The SENDs and ANSWERs among the leaves from ``start`` up to, without, ``end``."""
+        for number in range(start // TILE_WIDTH, (end - 1) // TILE_WIDTH + 1):
+            first = number * TILE_WIDTH
+            packed = self._blocks.bundle(number, min(TILE_WIDTH, end - first))
+            # A bundle without their headers is passed over whole: most hold nothing but ISSUEs.
+            if not any(header in packed for header in _HEADERS):
+                continue
+            for index, leaf in enumerate(unpack(packed, most=TILE_WIDTH), first):
+                if index >= start and leaf[1] in _TYPES:
+                    record = parse_record(leaf)
+                    assert isinstance(record, Send | Answer)
+                    yield index, record
 
     def _first_block(self, newest: int) -> int:
         """The first block young enough that what it names is still kept. 20 reads in a million blocks."""

@@ -144,7 +144,13 @@ REPLY = {
 }
 ANSWERED = commitment("answer", SENDER, REPLY_FIELDS)
 REPLY_BODY = body(canonical(REPLY))
-REPLY_READ: Final[Case] = {"outcome": "confirmed", "note": NOTE, "issued": "1234", "successor": None, "files": []}
+REPLY_READ: Final[Case] = {
+    "outcome": "confirmed",
+    "note": NOTE,
+    "issued": "1234",
+    "successor": None,
+    "files": [],
+}
 MOVED = {**REPLY, "outcome": "transferred", "note": "", "issued": None, "successor": 12}
 MOVED_FIELDS = (
     (0, "outcome", b"transferred"),
