@@ -69,6 +69,10 @@ class DocumentFormatError(FormatError):
     code = "MALFORMED_DOCUMENT"
 
 
+class EnvelopeFormatError(FormatError):
+    code = "MALFORMED_ENVELOPE"
+
+
 class TooLarge(FormatError):
     """A size cap was passed; nothing was parsed."""
 
@@ -116,6 +120,38 @@ class CommitmentMismatch(VerificationError):
     """A document's fields or files are not those that were committed to."""
 
     code = "COMMITMENT_MISMATCH"
+
+
+class EnvelopeWrongDigest(VerificationError):
+    """An envelope's bytes are not those that the log names."""
+
+    code = "ENVELOPE_WRONG_DIGEST"
+
+
+class EnvelopeWrongKey(VerificationError):
+    """An envelope was sealed to none of the keys that are here, or was damaged."""
+
+    code = "ENVELOPE_WRONG_KEY"
+
+
+class EnvelopeWrongLedger(VerificationError):
+    code = "ENVELOPE_WRONG_LEDGER"
+
+
+class EnvelopeWrongSender(VerificationError):
+    """Inside, an envelope names another sender than its record in the log does."""
+
+    code = "ENVELOPE_WRONG_SENDER"
+
+
+class EnvelopeWrongRecipient(VerificationError):
+    """An envelope is for another agency than its record in the log says."""
+
+    code = "ENVELOPE_WRONG_RECIPIENT"
+
+
+class EnvelopeWrongCommitment(VerificationError):
+    code = "ENVELOPE_WRONG_COMMITMENT"
 
 
 # --- what the rules do not permit --------------------------------------------------------------
@@ -256,6 +292,12 @@ class DuplicateAttest(IndexedRuleError):
 
 class AlreadyAnswered(IndexedRuleError):
     code = "ALREADY_ANSWERED"
+
+
+class EnvelopeMissing(RuleError):
+    """A record names an envelope that the node does not hold."""
+
+    code = "ENVELOPE_MISSING"
 
 
 class RegistryConflict(IndexedRuleError):

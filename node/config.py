@@ -15,6 +15,7 @@ MAX_BULK: Final = 64
 MAX_PROOFS: Final = 1_024
 """Inclusion proofs in one call."""
 MEBIBYTE: Final = 1 << 20
+GIBIBYTE: Final = 1 << 30
 # With no floor at all RocksDB could not be opened again after a write that found the disk full.
 _LEAST_FLOOR: Final = 4_096
 
@@ -66,6 +67,23 @@ class RequestLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class EnvelopeLimits:
+    """How many envelopes the node keeps, and how long.
+
+    ``bytes`` of all, ``agency_bytes`` of those that one agency put. ``days``: how long one stays that
+    is never answered, or never fetched.
+    """
+
+    bytes: int = 16 * GIBIBYTE
+    agency_bytes: int = GIBIBYTE
+    days: int = 90
+
+    def __post_init__(self) -> None:
+        if self.bytes < 0 or self.agency_bytes < 0 or not 1 <= self.days <= 3_650:
+            raise NodeError("envelopes are kept 1 to 3,650 days, in no negative space", where="settings")
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """How a node runs.
 
@@ -86,6 +104,7 @@ class Settings:
     clock_is_right: bool = False
     stop_grace_s: float = 5.0
     limits: RequestLimits = field(default_factory=RequestLimits)
+    envelopes: EnvelopeLimits = field(default_factory=EnvelopeLimits)
 
     def __post_init__(self) -> None:
         if self.public_url.endswith("/") or (

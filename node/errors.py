@@ -42,6 +42,15 @@ class TooManyStreams(QueueFull):
     code = "TOO_MANY_STREAMS"
 
 
+class EnvelopeQuota(RetryableError):
+    """An agency's share of the space for envelopes is used up, or all of it."""
+
+    code = "ENVELOPE_QUOTA"
+
+    def __init__(self, what: str, *, retry_ms: int = 60_000, where: str = "", fix: str = "") -> None:
+        super().__init__(what, retry_ms=retry_ms, where=where, fix=fix)
+
+
 class Stopping(RetryableError):
     code = "STOPPING"
 

@@ -30,7 +30,8 @@ from node import codec
 from node.commit import LogKeys
 from node.database import BLOCKS, ENTRIES, META, TILES, Database
 from node.entries import RESTORE, EntriesDamaged, EntryReader
-from node.errors import NotFound, StoreDamaged
+from node.envelope_store import ENVELOPE_DIRECTORY, EnvelopeStore
+from node.errors import NotFound, ReadOnly, StoreDamaged
 from node.fsck_rows import HEAD_KEY, Finding, Findings, RowChecker
 from node.journal import Head, candidate_block
 from node.mark import Mark
@@ -166,6 +167,7 @@ class _Check:
         except StoreDamaged as error:
             findings.add("database", "unreadable", str(error), repairable=False)
             return self._report(findings, 0)
+        _check_envelopes(self._data_dir / ENVELOPE_DIRECTORY, findings)
         vouched: int | None = None
         try:
             try:
@@ -387,6 +389,24 @@ def _open_mark(path: Path, findings: Findings) -> Mark | None:
     except StoreDamaged as error:
         findings.add("mark", "unreadable", str(error), repairable=False)
     return None
+
+
+def _check_envelopes(directory: Path, findings: Findings) -> None:
+    """Each by its digest: nothing in the log says what is in them, so nothing of them can be rebuilt."""
+    if not directory.exists():
+        return
+    try:
+        store = EnvelopeStore(directory)
+    except StoreDamaged as error:
+        findings.add("envelopes", "unreadable", str(error), repairable=False)
+        return
+    try:
+        for line in store.damaged():
+            findings.add("envelopes", "wrong", line, repairable=False)
+    except (StoreDamaged, ReadOnly) as error:
+        findings.add("envelopes", "unreadable", str(error), repairable=False)
+    finally:
+        store.close()
 
 
 def _no_mark(path: Path, findings: Findings) -> None:

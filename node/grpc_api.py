@@ -6,6 +6,7 @@ Handlers run on the event loop and hand the work on: writes to the sequencer's t
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -27,6 +28,7 @@ from ledger.records import MAX_RECORDS
 from ledger.rules_v1 import CLAIMED_FUTURE_MS, CLAIMED_PAST_MS
 from ledger.submissions import SubmissionLeaf
 from node.config import MAX_BULK, MEBIBYTE, Address, RequestLimits, Settings
+from node.envelopes import Authorization, Envelopes
 from node.errors import NodeError, Stopping, TooManyStreams
 from node.grpc_errors import Refusal, fault, refuse
 from node.metrics import Metrics
@@ -72,6 +74,10 @@ def _in_submission(request: ledger_pb2.SubmitRequest, error: FormatError) -> str
     if error.where in _OWN_FIELDS:
         return error.where
     return "submission." + _part_of_submission(request.submission)
+
+
+def _in_envelope(request: Any, error: FormatError) -> str:
+    return error.where if error.where in ("genesis", "request", "digest") else "envelope"
 
 
 def _part_of_submission(submission: ledger_pb2.Submission) -> str:
@@ -186,6 +192,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self,
         reads: Reads,
         writes: Writes,
+        envelopes: Envelopes,
         releases: Releases,
         metrics: Metrics,
         watches: Watches,
@@ -196,6 +203,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self.watches = watches
         self._reads = reads
         self._writes = writes
+        self._envelopes = envelopes
         self._releases = releases
         self._limits = limits
         self._resources_url = resources_url
@@ -354,10 +362,44 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             record=found.record, last_change_index=found.last_change, tree_size=found.size
         )
 
+    @_unary(_in_envelope)
+    async def PutEnvelope(  # noqa: N802
+        self, request: ledger_pb2.PutEnvelopeRequest, context: Context
+    ) -> ledger_pb2.PutEnvelopeResponse:
+        self._check_running()
+        self._writes.check_ledger(request.genesis)
+        asked = _authorization(request.authorization)
+        kept = await asyncio.to_thread(self._envelopes.put, asked, request.envelope)
+        return ledger_pb2.PutEnvelopeResponse(digest=kept.digest, kept_until_ms=kept.until_ms)
+
+    @_unary(_in_envelope)
+    async def GetEnvelope(  # noqa: N802
+        self, request: ledger_pb2.GetEnvelopeRequest, context: Context
+    ) -> ledger_pb2.GetEnvelopeResponse:
+        self._check_running()
+        self._writes.check_ledger(request.genesis)
+        asked = _authorization(request.authorization)
+        envelope = await asyncio.to_thread(self._envelopes.get, asked, request.digest)
+        return ledger_pb2.GetEnvelopeResponse(envelope=envelope)
+
+    @_unary(_in_envelope)
+    async def DropEnvelope(  # noqa: N802
+        self, request: ledger_pb2.DropEnvelopeRequest, context: Context
+    ) -> ledger_pb2.DropEnvelopeResponse:
+        self._check_running()
+        self._writes.check_ledger(request.genesis)
+        asked = _authorization(request.authorization)
+        dropped = await asyncio.to_thread(self._envelopes.drop, asked, request.digest)
+        return ledger_pb2.DropEnvelopeResponse(dropped=dropped)
+
 
 def _in_bulk(request: tuple[ledger_pb2.SubmitBulkRequest, int], error: FormatError) -> str:
     bulk, position = request
     return f"submissions[{position}].{_part_of_submission(bulk.submissions[position])}"
+
+
+def _authorization(asked: ledger_pb2.EnvelopeAuthorization) -> Authorization:
+    return Authorization(asked.agency, asked.key_number, asked.time_ms, asked.signature)
 
 
 def _placement(place: Placement) -> ledger_pb2.Placement:

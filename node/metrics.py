@@ -25,6 +25,8 @@ class Gauges:
     queue_length: Callable[[], float]
     disk_free_bytes: Callable[[], float]
     read_only: Callable[[], bool]
+    envelopes_held: Callable[[], float]
+    envelope_bytes: Callable[[], float]
 
 
 class Metrics:
@@ -38,6 +40,12 @@ class Metrics:
         self.records = self._counter("records", "Records appended")
         self.changes = self._counter("registry_changes", "Registry changes appended")
         self.proofs = self._counter("proofs", "Proofs served, by kind", "kind")
+        self.envelopes_put = self._counter("envelopes_put", "Envelopes put, those that were here already too")
+        self.envelopes_fetched = self._counter("envelopes_fetched", "Envelopes handed out")
+        self.envelopes_dropped = self._counter("envelopes_dropped", "Envelopes dropped by their recipients")
+        self.envelopes_expired = self._counter(
+            "envelopes_expired", "Envelopes deleted: named by no record, or no longer needed", "reason"
+        )
         self.grpc_calls = self._counter(
             "grpc_calls", "gRPC calls ended, by method and code", "method", "code"
         )
@@ -67,6 +75,8 @@ class Metrics:
         self._gauge("disk_free_bytes", "Free space where the data directory is").set_function(
             gauges.disk_free_bytes
         )
+        self._gauge("envelopes_held", "Envelopes on disk").set_function(gauges.envelopes_held)
+        self._gauge("envelope_bytes", "Bytes of the envelopes on disk").set_function(gauges.envelope_bytes)
         self._gauge("read_only", "1 while the node takes no submissions").set_function(
             lambda: float(gauges.read_only())
         )

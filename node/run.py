@@ -20,8 +20,11 @@ from ledger.hashing import leaf_hash
 from ledger.signatures import Signer
 from node.config import Address, Settings
 from node.disk import free_bytes
+from node.envelope_keeper import DAY_MS, EnvelopeKeeper
+from node.envelope_store import ENVELOPE_DIRECTORY, EnvelopeStore
+from node.envelopes import Envelopes
 from node.errors import DiskFull, NodeError, NotFound, ReadOnly
-from node.grpc_api import SERVICE, SOFTWARE_VERSION, GrpcServer, LedgerServicer
+from node.grpc_api import SERVICE, SOFTWARE_VERSION, GrpcServer, LedgerServicer, now_ms
 from node.http_api import make_app
 from node.http_edge import MAX_HEAD, Edge
 from node.http_protocol import HEAD_S, HttpProtocol
@@ -93,15 +96,30 @@ async def start_node(
         _listen("gRPC", settings.grpc).close()
         grpc_address = grpc_server.listen()
         ledger = _open(settings, signers, genesis_leaf, metrics)
+        try:
+            kept = EnvelopeStore(settings.data_dir / ENVELOPE_DIRECTORY)
+        except BaseException:
+            ledger.close()
+            raise
     except BaseException:
         listener.close()
         await grpc_server.stop(0)
         raise
+    keeper = _keeper(settings, ledger, kept, metrics)
     try:
         http_address = Address(settings.http.host, listener.getsockname()[1])
         resources_url = settings.public_url or f"http://{http_address}"
         reads = Reads(ledger)
-        writes = Writes(ledger, metrics)
+        envelopes = Envelopes(
+            ledger,
+            kept,
+            settings.envelopes,
+            metrics,
+            data_dir=settings.data_dir,
+            disk_floor=settings.disk_floor,
+            wall_ms=now_ms,
+        )
+        writes = Writes(ledger, envelopes, metrics)
         releases = Releases(ledger, metrics, writes.stopping)
         unready = partial(_unready, settings, ledger, writes)
         metrics.read(
@@ -109,11 +127,15 @@ async def start_node(
                 queue_length=lambda: float(ledger.sequencer.queued[0]),
                 disk_free_bytes=lambda: float(free_bytes(settings.data_dir)),
                 read_only=lambda: bool(unready()),
+                envelopes_held=lambda: float(kept.usage.envelopes),
+                envelope_bytes=lambda: float(kept.usage.size),
             )
         )
+        ledger.sequencer.on_publish(lambda _: keeper.wake())
         ledger.sequencer.start()
+        keeper.start()
         servicer = LedgerServicer(
-            reads, writes, releases, metrics, grpc_server.watches, settings.limits, resources_url
+            reads, writes, envelopes, releases, metrics, grpc_server.watches, settings.limits, resources_url
         )
         app = make_app(reads, Resources(ledger, reads), metrics, unready)
         http_server = HttpServer(Edge(app, metrics), settings)
@@ -139,6 +161,8 @@ async def start_node(
             await http_server.stop()
             _log.info("stopped", size=reads.size)
     finally:
+        await asyncio.to_thread(keeper.stop)
+        kept.close()
         await asyncio.to_thread(ledger.close)
 
 
@@ -166,6 +190,21 @@ def _open(
             fix="give that ledger's genesis or none; or choose another directory for a new ledger",
         )
     return ledger
+
+
+def _keeper(settings: Settings, ledger: LedgerNode, kept: EnvelopeStore, metrics: Metrics) -> EnvelopeKeeper:
+    def newest() -> tuple[int, int]:
+        published = ledger.published
+        return published.head.block, published.state.time_ms
+
+    return EnvelopeKeeper(
+        kept,
+        ledger.store,
+        newest,
+        metrics,
+        retention_ms=settings.envelopes.days * DAY_MS,
+        wall_ms=now_ms,
+    )
 
 
 def _unready(settings: Settings, ledger: LedgerNode, writes: Writes) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Final
 from ledger.errors import FormatError, SudurError, TooLarge, WrongLedger
 from ledger.hashing import HASH_SIZE
 from node.config import MAX_BULK
+from node.envelopes import Envelopes, may_name
 from node.errors import ReadOnly, RetryableError, Stopping
 from node.grpc_errors import reason_of
 from node.metrics import Metrics
@@ -37,8 +38,9 @@ class Answer:
 class Writes:
     """Submits to the node's sequencer. Belongs to the event loop that it is made on."""
 
-    def __init__(self, node: LedgerNode, metrics: Metrics) -> None:
+    def __init__(self, node: LedgerNode, envelopes: Envelopes, metrics: Metrics) -> None:
         self._node = node
+        self._envelopes = envelopes
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._arrived: deque[tuple[asyncio.Future[Answer], list[Outcome], Published]] = deque()
@@ -65,6 +67,10 @@ class Writes:
     async def submit(self, leaf: bytes, records: bytes) -> tuple[Placement, Published]:
         """Append one submission; returns when it is under a signed checkpoint. Raises its refusal."""
         self._check_running()
+        refusal = await self._check_envelopes(leaf, records)
+        if refusal is not None:
+            self._count([refusal])
+            raise refusal
         answer = await self._send(partial(self._node.sequencer.submit, ((leaf, records),)))
         return _placed(answer)
 
@@ -81,6 +87,17 @@ class Writes:
                 f"{len(submissions)} submissions", where="submissions", fix=f"send at most {MAX_BULK}"
             )
         self._check_running()
+        refusals = [await self._check_envelopes(*one) for one in submissions]
+        judged = [one for one, refusal in zip(submissions, refusals, strict=True) if refusal is None]
+        refused = [one for one in refusals if one is not None]
+        self._count(refused)
+        if not judged:
+            return Answer(refused, self._node.published)
+        answer = await self._submit_judged(judged)
+        outcomes = iter(answer.outcomes)
+        return Answer([one or next(outcomes) for one in refusals], answer.published)
+
+    async def _submit_judged(self, submissions: Sequence[tuple[bytes, bytes]]) -> Answer:
         try:
             answer = await self._send(partial(self._node.sequencer.submit, submissions))
         except (ReadOnly, Stopping):
@@ -101,6 +118,16 @@ class Writes:
         placement, published = _placed(await self._send(partial(self._node.sequencer.change, leaf)))
         self._metrics.changes.inc()
         return placement, published
+
+    async def _check_envelopes(self, leaf: bytes, records: bytes) -> SudurError | None:
+        """Why a submission may not name the envelopes that it names; None when it may, or names none."""
+        if not may_name(records):
+            return None
+        try:
+            await asyncio.to_thread(self._envelopes.check_named, leaf, records)
+        except SudurError as error:
+            return error
+        return None
 
     def _check_running(self) -> None:
         if self.stopping.is_set():

@@ -590,6 +590,9 @@ class Killer(LedgerServiceServicer):
     WatchBlocks = _forward("WatchBlocks")
     Submit = _forward("Submit")
     ChangeRegistry = _forward("ChangeRegistry")
+    PutEnvelope = _forward("PutEnvelope")
+    GetEnvelope = _forward("GetEnvelope")
+    DropEnvelope = _forward("DropEnvelope")
 
     def SubmitBulk(self, request: Any, context: Any) -> Any:  # noqa: N802
         answer = self.node.SubmitBulk(request) if self._after else pb.SubmitBulkResponse()

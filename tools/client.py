@@ -24,12 +24,14 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 import ledger.errors as core
+from ledger.envelopes import Verb, check_digest, digest_of, request_message
 from ledger.errors import IndexedRuleError, RegistryConflict, SudurError
+from ledger.signatures import key_fingerprint
 from sudur.v1 import ledger_pb2 as pb
 from sudur.v1.ledger_pb2_grpc import LedgerServiceStub
 from tools import errors
 from tools.errors import AnswerWrong, DiskFull, QueueFull, ReadOnly, RemoteError, Stopping, Unavailable
-from tools.signing import SignedSubmission
+from tools.signing import NumberedSigner, SignedSubmission
 
 MAX_ANSWER: Final = 64 << 20
 _FIRST_PAUSE_S: Final = 0.1
@@ -103,6 +105,14 @@ class RecordAnswer:
     record: bytes
     last_change_index: int
     tree_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeAccess:
+    """In whose name envelopes are put, fetched and dropped: an agency, and one of its submit keys."""
+
+    agency: int
+    key: NumberedSigner
 
 
 class LedgerClient:
@@ -306,6 +316,39 @@ class LedgerClient:
                 return index
             raise
 
+    # --- envelopes ---
+
+    def put_envelope(self, genesis: bytes, access: EnvelopeAccess, envelope: bytes) -> bytes:
+        """Have the node hold a sealed envelope; its digest. Put it before the record that names it.
+
+        Raises FormatError, RuleError for the keys, SignatureInvalid; EnvelopeQuota, DiskFull, Unavailable.
+        """
+        digest = digest_of(envelope)
+        request = pb.PutEnvelopeRequest(
+            genesis=genesis,
+            authorization=_authorization(genesis, access, Verb.PUT, digest),
+            envelope=envelope,
+        )
+        if self._call(self._stub.PutEnvelope, request).digest != digest:
+            raise AnswerWrong("the node holds another envelope than it was given", where=self.address)
+        return digest
+
+    def get_envelope(self, genesis: bytes, access: EnvelopeAccess, digest: bytes) -> bytes:
+        """The bytes that have this digest, still sealed. Raises NotFound, and as putting does."""
+        request = pb.GetEnvelopeRequest(
+            genesis=genesis, authorization=_authorization(genesis, access, Verb.GET, digest), digest=digest
+        )
+        envelope = self._call(self._stub.GetEnvelope, request).envelope
+        check_digest(envelope, digest)
+        return envelope
+
+    def drop_envelope(self, genesis: bytes, access: EnvelopeAccess, digest: bytes) -> bool:
+        """Have an envelope deleted that was received; whether it was there. Raises as getting does."""
+        request = pb.DropEnvelopeRequest(
+            genesis=genesis, authorization=_authorization(genesis, access, Verb.DROP, digest), digest=digest
+        )
+        return self._call(self._stub.DropEnvelope, request).dropped
+
     # --- one call ---
 
     def _call(self, method: Callable[..., _T], request: Any) -> _T:
@@ -410,6 +453,22 @@ def _retry_delay_s(failure: grpc.RpcError) -> float:
 
 
 # --- messages ----------------------------------------------------------------------------------
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _authorization(
+    genesis: bytes, access: EnvelopeAccess, verb: Verb, digest: bytes
+) -> pb.EnvelopeAuthorization:
+    signer = access.key.signer
+    fingerprint = key_fingerprint(signer.algorithm, signer.public_key)
+    now_ms = _now_ms()
+    message = request_message(genesis, fingerprint, verb, access.agency, digest, now_ms)
+    return pb.EnvelopeAuthorization(
+        agency=access.agency, key_number=access.key.number, time_ms=now_ms, signature=signer.sign(message)
+    )
 
 
 def _submission(one: SignedSubmission) -> pb.Submission:

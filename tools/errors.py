@@ -49,6 +49,12 @@ class WrongPassphrase(ToolError):
     code = "WRONG_PASSPHRASE"
 
 
+class NoEnvelopeKey(ToolError):
+    """An agency has no key in use that an envelope could be sealed to."""
+
+    code = "NO_ENVELOPE_KEY"
+
+
 class DirectoryInUse(ToolError):
     """Another command works in this directory right now."""
 
@@ -85,6 +91,12 @@ class QueueFull(Unavailable):
 
 class DiskFull(Unavailable):
     code = "DISK_FULL"
+
+
+class EnvelopeQuota(Unavailable):
+    """The node keeps no more envelopes, of this agency or of all, until some are gone."""
+
+    code = "ENVELOPE_QUOTA"
 
 
 class ReadOnly(Unavailable):

@@ -72,6 +72,16 @@ def start(
             "--clock-is-right", help="You have looked at the clock: begin again after more than 7 days."
         ),
     ] = False,
+    envelope_days: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, max=3_650, help="How long an unanswered envelope is kept, in days."),
+    ] = 90,
+    envelope_space: Annotated[
+        int, typer.Option(metavar="MIB", min=0, help="Space for all envelopes, in MiB.")
+    ] = 16_384,
+    envelope_share: Annotated[
+        int, typer.Option(metavar="MIB", min=0, help="Space for the envelopes of one agency, in MiB.")
+    ] = 1_024,
     log_format: Annotated[
         LogFormat, typer.Option(help="How the node's own log is written.")
     ] = LogFormat.JSON,
@@ -83,7 +93,7 @@ def start(
 
     Example: sudur node start --data data --genesis authority/genesis.leaf --log-key authority/log.key.json
     """
-    from node.config import Address, Settings
+    from node.config import MEBIBYTE, Address, EnvelopeLimits, Settings
     from node.errors import NodeError
     from node.logs import configure_logs
     from node.run import RunningNode, run
@@ -97,6 +107,9 @@ def start(
             public_url=public_url,
             mark_path=mark,
             clock_is_right=clock_is_right,
+            envelopes=EnvelopeLimits(
+                bytes=envelope_space * MEBIBYTE, agency_bytes=envelope_share * MEBIBYTE, days=envelope_days
+            ),
         )
     except NodeError as error:
         raise Usage(error.what, where=error.where, fix=error.fix) from None

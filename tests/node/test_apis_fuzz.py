@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 from urllib.parse import quote
@@ -57,6 +58,40 @@ async def test_submit(
         served.stub.ChangeRegistry(ledger_pb2.ChangeRegistryRequest(genesis=served.genesis, leaf=leaf))
     )
     await served.submit()
+
+
+@given(
+    genesis=st.none() | SHORT,
+    agency=st.integers(0, 2**32 - 1) | st.just(1),
+    key=st.integers(0, 2**32 - 1) | st.just(1),
+    off_ms=st.integers(0, 2**64 - 1) | st.just(None),
+    junk=SHORT,
+    digest=SHORT | st.binary(min_size=32, max_size=32),
+)
+@EXAMPLES
+async def test_envelopes(
+    served: Served,
+    genesis: bytes | None,
+    agency: int,
+    key: int,
+    off_ms: int | None,
+    junk: bytes,
+    digest: bytes,
+) -> None:
+    when = time.time_ns() // 1_000_000 if off_ms is None else off_ms
+    asked = ledger_pb2.EnvelopeAuthorization(agency=agency, key_number=key, time_ms=when, signature=junk)
+    ledger = served.genesis if genesis is None else genesis
+    envelope = b"\1\4\0\0\0\1\0\1" + junk.ljust(48 + 4096, b"\0")
+    for data in (junk, envelope):
+        await must_be_named(
+            served.stub.PutEnvelope(
+                ledger_pb2.PutEnvelopeRequest(genesis=ledger, authorization=asked, envelope=data)
+            )
+        )
+    get = ledger_pb2.GetEnvelopeRequest(genesis=ledger, authorization=asked, digest=digest)
+    await must_be_named(served.stub.GetEnvelope(get))
+    drop = ledger_pb2.DropEnvelopeRequest(genesis=ledger, authorization=asked, digest=digest)
+    await must_be_named(served.stub.DropEnvelope(drop))
 
 
 async def must_be_named(call: Any) -> None:

@@ -60,6 +60,7 @@ class Scripted(LedgerServiceServicer):
     GetLedger = GetCheckpoint = GetRegistryRecord = LookupCommitment = _next
     GetInclusionProof = GetInclusionProofs = GetConsistencyProof = WatchBlocks = _next
     Submit = SubmitBulk = ChangeRegistry = _next
+    PutEnvelope = GetEnvelope = DropEnvelope = _next
 
     def StreamEntries(  # noqa: N802 - the contract's name
         self, request: pb.StreamEntriesRequest, context: Any
@@ -98,6 +99,7 @@ Node = tuple[Scripted, LedgerClient, list[float]]
     [
         ("MALFORMED", code_pb2.INVALID_ARGUMENT, core.FormatError),
         ("MALFORMED_LEAF", code_pb2.INVALID_ARGUMENT, core.LeafFormatError),
+        ("MALFORMED_ENVELOPE", code_pb2.INVALID_ARGUMENT, core.EnvelopeFormatError),
         ("TOO_LARGE", code_pb2.INVALID_ARGUMENT, core.TooLarge),
         ("WRONG_COUNT", code_pb2.INVALID_ARGUMENT, core.WrongCount),
         ("WRONG_RECORDS_ROOT", code_pb2.INVALID_ARGUMENT, core.WrongRecordsRoot),
@@ -121,6 +123,8 @@ Node = tuple[Scripted, LedgerClient, list[float]]
         ("STATUS_FINAL", code_pb2.FAILED_PRECONDITION, core.StatusFinal),
         ("CHANGE_REFUSED", code_pb2.FAILED_PRECONDITION, core.ChangeRefused),
         ("RULES_VERSION_UNKNOWN", code_pb2.FAILED_PRECONDITION, core.RulesVersionUnknown),
+        ("ENVELOPE_MISSING", code_pb2.FAILED_PRECONDITION, core.EnvelopeMissing),
+        ("ENVELOPE_WRONG_RECIPIENT", code_pb2.FAILED_PRECONDITION, core.EnvelopeWrongRecipient),
         ("DUPLICATE_ISSUE", code_pb2.ALREADY_EXISTS, core.DuplicateIssue),
         ("ALREADY_ANSWERED", code_pb2.ALREADY_EXISTS, core.AlreadyAnswered),
         ("KEY_REUSED", code_pb2.ALREADY_EXISTS, core.KeyReused),
@@ -129,6 +133,7 @@ Node = tuple[Scripted, LedgerClient, list[float]]
         ("DAILY_CAP", code_pb2.RESOURCE_EXHAUSTED, core.DailyCapExceeded),
         ("QUEUE_FULL", code_pb2.RESOURCE_EXHAUSTED, errors.QueueFull),
         ("DISK_FULL", code_pb2.RESOURCE_EXHAUSTED, errors.DiskFull),
+        ("ENVELOPE_QUOTA", code_pb2.RESOURCE_EXHAUSTED, errors.EnvelopeQuota),
         ("READ_ONLY", code_pb2.UNAVAILABLE, errors.ReadOnly),
         ("STOPPING", code_pb2.UNAVAILABLE, errors.Stopping),
     ],

@@ -32,12 +32,13 @@ limit.
   ----------------------------  -------------------  ----------------------------------------------------
   MALFORMED                     INVALID_ARGUMENT     a request field has the wrong length or form
   MALFORMED_LEAF                INVALID_ARGUMENT     a leaf is not in its one canonical form
+  MALFORMED_ENVELOPE            INVALID_ARGUMENT     an envelope is not in its one canonical form
   TOO_LARGE                     INVALID_ARGUMENT     a size limit was passed; nothing was parsed
   WRONG_COUNT                   INVALID_ARGUMENT     the records are not as many as the SUBMISSION says
   WRONG_RECORDS_ROOT            INVALID_ARGUMENT     the records are not those the SUBMISSION commits to
   FOREIGN_RECORD                INVALID_ARGUMENT     a record bears another agency's number
   OUT_OF_RANGE                  OUT_OF_RANGE         an index or size is beyond the tree
-  NOT_FOUND                     NOT_FOUND            no such commitment, registry subject, or checkpoint size
+  NOT_FOUND                     NOT_FOUND            no such commitment, registry subject, checkpoint size, envelope
   UNKNOWN_AGENCY                NOT_FOUND            no agency has this number
   UNKNOWN_TYPE                  NOT_FOUND            no document type has this number
   KEY_UNKNOWN                   UNAUTHENTICATED      a signature names a key that the signer does not have
@@ -50,11 +51,13 @@ limit.
   TYPE_NOT_PERMITTED            PERMISSION_DENIED    the agency may not issue this document type
   NOT_ENTITLED                  PERMISSION_DENIED    the signer may not send this record or make this change
   WRONG_LEDGER                  FAILED_PRECONDITION  meant for another ledger; compare GetLedger
-  CLAIMED_TIME_OUTSIDE_WINDOW   FAILED_PRECONDITION  claimed time is too far from the block's; see Limits
+  CLAIMED_TIME_OUTSIDE_WINDOW   FAILED_PRECONDITION  claimed time is too far from the block's, or from now
   SUBJECT_INVALID               FAILED_PRECONDITION  a record's subject is not one that it can speak of
   STATUS_FINAL                  FAILED_PRECONDITION  the subject's status can no longer change; `index`
   CHANGE_REFUSED                FAILED_PRECONDITION  the change would leave the registry inconsistent
   RULES_VERSION_UNKNOWN         FAILED_PRECONDITION  this node's software does not have these rules
+  ENVELOPE_MISSING              FAILED_PRECONDITION  a record names an envelope not held here; put it first
+  ENVELOPE_WRONG_RECIPIENT      FAILED_PRECONDITION  a record names an envelope that is for another agency
   DUPLICATE_ISSUE               ALREADY_EXISTS       the agency issued this commitment before; `index`
   ALREADY_ANSWERED              ALREADY_EXISTS       the request has such an answer already; `index`
   KEY_REUSED                    ALREADY_EXISTS       a public key is registered once ever
@@ -63,6 +66,7 @@ limit.
   DAILY_CAP                     RESOURCE_EXHAUSTED   the agency's cap for this UTC day is reached
   QUEUE_FULL                    RESOURCE_EXHAUSTED   too much waits, or too many streams are open
   DISK_FULL                     RESOURCE_EXHAUSTED   too little free disk; reads go on, writes resume
+  ENVELOPE_QUOTA                RESOURCE_EXHAUSTED   the agency's, or all, space for envelopes is used up
   READ_ONLY                     UNAVAILABLE          this node takes no writes now; another may
   STOPPING                      UNAVAILABLE          the node is shutting down; connect again or elsewhere
 
@@ -1082,3 +1086,203 @@ class GetRegistryRecordResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetRegistryRecordResponse: _TypeAlias = GetRegistryRecordResponse  # noqa: Y015
+
+@_typing.final
+class EnvelopeAuthorization(_message.Message):
+    """Who asks for something about an envelope."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENCY_FIELD_NUMBER: _builtins.int
+    KEY_NUMBER_FIELD_NUMBER: _builtins.int
+    TIME_MS_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    agency: _builtins.int
+    """Number of the agency that asks."""
+    key_number: _builtins.int
+    """Number of the submit key of that agency that signed."""
+    time_ms: _builtins.int
+    """When, in ms since 1970 UTC; at most 5 minutes off the node's clock."""
+    signature: _builtins.bytes
+    """Signature over the request (docs/format.md, section Envelopes)."""
+    def __init__(
+        self,
+        *,
+        agency: _builtins.int = ...,
+        key_number: _builtins.int = ...,
+        time_ms: _builtins.int = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "key_number", b"key_number", "signature", b"signature", "time_ms", b"time_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnvelopeAuthorization: _TypeAlias = EnvelopeAuthorization  # noqa: Y015
+
+@_typing.final
+class PutEnvelopeRequest(_message.Message):
+    """An envelope to hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENESIS_FIELD_NUMBER: _builtins.int
+    AUTHORIZATION_FIELD_NUMBER: _builtins.int
+    ENVELOPE_FIELD_NUMBER: _builtins.int
+    genesis: _builtins.bytes
+    """The genesis hash of the ledger it is meant for, 32 bytes; another is refused with WRONG_LEDGER."""
+    envelope: _builtins.bytes
+    """The envelope, whole; at most 65,536 bytes."""
+    @_builtins.property
+    def authorization(self) -> Global___EnvelopeAuthorization:
+        """Who puts it."""
+
+    def __init__(
+        self,
+        *,
+        genesis: _builtins.bytes = ...,
+        authorization: Global___EnvelopeAuthorization | None = ...,
+        envelope: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["authorization", b"authorization"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorization", b"authorization", "envelope", b"envelope", "genesis", b"genesis"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutEnvelopeRequest: _TypeAlias = PutEnvelopeRequest  # noqa: Y015
+
+@_typing.final
+class PutEnvelopeResponse(_message.Message):
+    """The envelope is held."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    KEPT_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    digest: _builtins.bytes
+    """Its digest, 32 bytes: what the record names."""
+    kept_until_ms: _builtins.int
+    """When it goes, as things stand, in ms since 1970 UTC."""
+    def __init__(
+        self,
+        *,
+        digest: _builtins.bytes = ...,
+        kept_until_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "kept_until_ms", b"kept_until_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutEnvelopeResponse: _TypeAlias = PutEnvelopeResponse  # noqa: Y015
+
+@_typing.final
+class GetEnvelopeRequest(_message.Message):
+    """Which envelope."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENESIS_FIELD_NUMBER: _builtins.int
+    AUTHORIZATION_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    genesis: _builtins.bytes
+    """The genesis hash of the ledger, 32 bytes; another is refused with WRONG_LEDGER."""
+    digest: _builtins.bytes
+    """Its digest, 32 bytes."""
+    @_builtins.property
+    def authorization(self) -> Global___EnvelopeAuthorization:
+        """Who asks for it."""
+
+    def __init__(
+        self,
+        *,
+        genesis: _builtins.bytes = ...,
+        authorization: Global___EnvelopeAuthorization | None = ...,
+        digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["authorization", b"authorization"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorization", b"authorization", "digest", b"digest", "genesis", b"genesis"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetEnvelopeRequest: _TypeAlias = GetEnvelopeRequest  # noqa: Y015
+
+@_typing.final
+class GetEnvelopeResponse(_message.Message):
+    """The envelope."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVELOPE_FIELD_NUMBER: _builtins.int
+    envelope: _builtins.bytes
+    """Its bytes, whole."""
+    def __init__(
+        self,
+        *,
+        envelope: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetEnvelopeResponse: _TypeAlias = GetEnvelopeResponse  # noqa: Y015
+
+@_typing.final
+class DropEnvelopeRequest(_message.Message):
+    """Which envelope is not needed any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENESIS_FIELD_NUMBER: _builtins.int
+    AUTHORIZATION_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    genesis: _builtins.bytes
+    """The genesis hash of the ledger, 32 bytes; another is refused with WRONG_LEDGER."""
+    digest: _builtins.bytes
+    """Its digest, 32 bytes."""
+    @_builtins.property
+    def authorization(self) -> Global___EnvelopeAuthorization:
+        """Who drops it."""
+
+    def __init__(
+        self,
+        *,
+        genesis: _builtins.bytes = ...,
+        authorization: Global___EnvelopeAuthorization | None = ...,
+        digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["authorization", b"authorization"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorization", b"authorization", "digest", b"digest", "genesis", b"genesis"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropEnvelopeRequest: _TypeAlias = DropEnvelopeRequest  # noqa: Y015
+
+@_typing.final
+class DropEnvelopeResponse(_message.Message):
+    """It is not held any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DROPPED_FIELD_NUMBER: _builtins.int
+    dropped: _builtins.bool
+    """False when it was not held in the first place."""
+    def __init__(
+        self,
+        *,
+        dropped: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropEnvelopeResponse: _TypeAlias = DropEnvelopeResponse  # noqa: Y015

@@ -95,6 +95,21 @@ class LedgerServiceStub:
                 request_serializer=sudur_dot_v1_dot_ledger__pb2.GetRegistryRecordRequest.SerializeToString,
                 response_deserializer=sudur_dot_v1_dot_ledger__pb2.GetRegistryRecordResponse.FromString,
                 _registered_method=True)
+        self.PutEnvelope = channel.unary_unary(
+                '/sudur.v1.LedgerService/PutEnvelope',
+                request_serializer=sudur_dot_v1_dot_ledger__pb2.PutEnvelopeRequest.SerializeToString,
+                response_deserializer=sudur_dot_v1_dot_ledger__pb2.PutEnvelopeResponse.FromString,
+                _registered_method=True)
+        self.GetEnvelope = channel.unary_unary(
+                '/sudur.v1.LedgerService/GetEnvelope',
+                request_serializer=sudur_dot_v1_dot_ledger__pb2.GetEnvelopeRequest.SerializeToString,
+                response_deserializer=sudur_dot_v1_dot_ledger__pb2.GetEnvelopeResponse.FromString,
+                _registered_method=True)
+        self.DropEnvelope = channel.unary_unary(
+                '/sudur.v1.LedgerService/DropEnvelope',
+                request_serializer=sudur_dot_v1_dot_ledger__pb2.DropEnvelopeRequest.SerializeToString,
+                response_deserializer=sudur_dot_v1_dot_ledger__pb2.DropEnvelopeResponse.FromString,
+                _registered_method=True)
 
 
 class LedgerServiceServicer:
@@ -122,8 +137,8 @@ class LedgerServiceServicer:
         FOREIGN_RECORD); NOT_FOUND (UNKNOWN_AGENCY, UNKNOWN_TYPE); UNAUTHENTICATED (KEY_UNKNOWN,
         SIGNATURE_INVALID); PERMISSION_DENIED (KEY_ENDED, KEY_STOLEN, KEY_USE, TOO_FEW_SIGNATURES,
         AGENCY_SUSPENDED, TYPE_NOT_PERMITTED, NOT_ENTITLED); FAILED_PRECONDITION (WRONG_LEDGER,
-        CLAIMED_TIME_OUTSIDE_WINDOW, SUBJECT_INVALID, STATUS_FINAL); ALREADY_EXISTS (DUPLICATE_ISSUE,
-        ALREADY_ANSWERED); ABORTED (STATUS_STALE); RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, DISK_FULL);
+        CLAIMED_TIME_OUTSIDE_WINDOW, SUBJECT_INVALID, STATUS_FINAL, ENVELOPE_MISSING, ENVELOPE_WRONG_RECIPIENT);
+        ALREADY_EXISTS (DUPLICATE_ISSUE, ALREADY_ANSWERED); ABORTED (STATUS_STALE); RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, DISK_FULL);
         UNAVAILABLE (READ_ONLY, STOPPING).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -241,6 +256,44 @@ class LedgerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PutEnvelope(self, request, context):
+        """Hands the node a sealed envelope to hold, which a SEND or an ANSWER then names by its digest.
+
+        Any enrolled agency may. The answer comes once the envelope is durable. One that no record of the log
+        names goes after an hour; one that is named stays until its SEND is finally answered, it is dropped, or
+        its time is over. Idempotence: put again, it is there already, and the hour begins anew.
+        Errors: INVALID_ARGUMENT (MALFORMED, MALFORMED_ENVELOPE, TOO_LARGE above 65,536 bytes); NOT_FOUND
+        (UNKNOWN_AGENCY); UNAUTHENTICATED (KEY_UNKNOWN, SIGNATURE_INVALID) and PERMISSION_DENIED (KEY_ENDED,
+        KEY_STOLEN, KEY_USE), both for the key that signed and the key that the envelope is sealed to;
+        PERMISSION_DENIED (AGENCY_SUSPENDED); FAILED_PRECONDITION (WRONG_LEDGER, CLAIMED_TIME_OUTSIDE_WINDOW);
+        RESOURCE_EXHAUSTED (ENVELOPE_QUOTA, DISK_FULL); UNAVAILABLE (READ_ONLY, STOPPING).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetEnvelope(self, request, context):
+        """The bytes of an envelope, for the agency that its header names or a successor, and for who put it.
+
+        Errors: INVALID_ARGUMENT (MALFORMED); NOT_FOUND (NOT_FOUND when it is not held, UNKNOWN_AGENCY);
+        UNAUTHENTICATED (KEY_UNKNOWN, SIGNATURE_INVALID); PERMISSION_DENIED (KEY_ENDED, KEY_STOLEN, KEY_USE,
+        AGENCY_SUSPENDED, NOT_ENTITLED); FAILED_PRECONDITION (WRONG_LEDGER, CLAIMED_TIME_OUTSIDE_WINDOW);
+        UNAVAILABLE (READ_ONLY, STOPPING).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropEnvelope(self, request, context):
+        """Has an envelope deleted that was received, by the agency that its header names or a successor.
+
+        Idempotence: what is not held is no error; `dropped` is false then.
+        Errors: as GetEnvelope, but for NOT_FOUND (UNKNOWN_AGENCY alone); RESOURCE_EXHAUSTED (DISK_FULL).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LedgerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -303,6 +356,21 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     servicer.GetRegistryRecord,
                     request_deserializer=sudur_dot_v1_dot_ledger__pb2.GetRegistryRecordRequest.FromString,
                     response_serializer=sudur_dot_v1_dot_ledger__pb2.GetRegistryRecordResponse.SerializeToString,
+            ),
+            'PutEnvelope': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutEnvelope,
+                    request_deserializer=sudur_dot_v1_dot_ledger__pb2.PutEnvelopeRequest.FromString,
+                    response_serializer=sudur_dot_v1_dot_ledger__pb2.PutEnvelopeResponse.SerializeToString,
+            ),
+            'GetEnvelope': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEnvelope,
+                    request_deserializer=sudur_dot_v1_dot_ledger__pb2.GetEnvelopeRequest.FromString,
+                    response_serializer=sudur_dot_v1_dot_ledger__pb2.GetEnvelopeResponse.SerializeToString,
+            ),
+            'DropEnvelope': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropEnvelope,
+                    request_deserializer=sudur_dot_v1_dot_ledger__pb2.DropEnvelopeRequest.FromString,
+                    response_serializer=sudur_dot_v1_dot_ledger__pb2.DropEnvelopeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -630,6 +698,87 @@ class LedgerService:
             '/sudur.v1.LedgerService/GetRegistryRecord',
             sudur_dot_v1_dot_ledger__pb2.GetRegistryRecordRequest.SerializeToString,
             sudur_dot_v1_dot_ledger__pb2.GetRegistryRecordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutEnvelope(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sudur.v1.LedgerService/PutEnvelope',
+            sudur_dot_v1_dot_ledger__pb2.PutEnvelopeRequest.SerializeToString,
+            sudur_dot_v1_dot_ledger__pb2.PutEnvelopeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEnvelope(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sudur.v1.LedgerService/GetEnvelope',
+            sudur_dot_v1_dot_ledger__pb2.GetEnvelopeRequest.SerializeToString,
+            sudur_dot_v1_dot_ledger__pb2.GetEnvelopeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropEnvelope(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sudur.v1.LedgerService/DropEnvelope',
+            sudur_dot_v1_dot_ledger__pb2.DropEnvelopeRequest.SerializeToString,
+            sudur_dot_v1_dot_ledger__pb2.DropEnvelopeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -32,12 +32,13 @@ limit.
   ----------------------------  -------------------  ----------------------------------------------------
   MALFORMED                     INVALID_ARGUMENT     a request field has the wrong length or form
   MALFORMED_LEAF                INVALID_ARGUMENT     a leaf is not in its one canonical form
+  MALFORMED_ENVELOPE            INVALID_ARGUMENT     an envelope is not in its one canonical form
   TOO_LARGE                     INVALID_ARGUMENT     a size limit was passed; nothing was parsed
   WRONG_COUNT                   INVALID_ARGUMENT     the records are not as many as the SUBMISSION says
   WRONG_RECORDS_ROOT            INVALID_ARGUMENT     the records are not those the SUBMISSION commits to
   FOREIGN_RECORD                INVALID_ARGUMENT     a record bears another agency's number
   OUT_OF_RANGE                  OUT_OF_RANGE         an index or size is beyond the tree
-  NOT_FOUND                     NOT_FOUND            no such commitment, registry subject, or checkpoint size
+  NOT_FOUND                     NOT_FOUND            no such commitment, registry subject, checkpoint size, envelope
   UNKNOWN_AGENCY                NOT_FOUND            no agency has this number
   UNKNOWN_TYPE                  NOT_FOUND            no document type has this number
   KEY_UNKNOWN                   UNAUTHENTICATED      a signature names a key that the signer does not have
@@ -50,11 +51,13 @@ limit.
   TYPE_NOT_PERMITTED            PERMISSION_DENIED    the agency may not issue this document type
   NOT_ENTITLED                  PERMISSION_DENIED    the signer may not send this record or make this change
   WRONG_LEDGER                  FAILED_PRECONDITION  meant for another ledger; compare GetLedger
-  CLAIMED_TIME_OUTSIDE_WINDOW   FAILED_PRECONDITION  claimed time is too far from the block's; see Limits
+  CLAIMED_TIME_OUTSIDE_WINDOW   FAILED_PRECONDITION  claimed time is too far from the block's, or from now
   SUBJECT_INVALID               FAILED_PRECONDITION  a record's subject is not one that it can speak of
   STATUS_FINAL                  FAILED_PRECONDITION  the subject's status can no longer change; `index`
   CHANGE_REFUSED                FAILED_PRECONDITION  the change would leave the registry inconsistent
   RULES_VERSION_UNKNOWN         FAILED_PRECONDITION  this node's software does not have these rules
+  ENVELOPE_MISSING              FAILED_PRECONDITION  a record names an envelope not held here; put it first
+  ENVELOPE_WRONG_RECIPIENT      FAILED_PRECONDITION  a record names an envelope that is for another agency
   DUPLICATE_ISSUE               ALREADY_EXISTS       the agency issued this commitment before; `index`
   ALREADY_ANSWERED              ALREADY_EXISTS       the request has such an answer already; `index`
   KEY_REUSED                    ALREADY_EXISTS       a public key is registered once ever
@@ -63,6 +66,7 @@ limit.
   DAILY_CAP                     RESOURCE_EXHAUSTED   the agency's cap for this UTC day is reached
   QUEUE_FULL                    RESOURCE_EXHAUSTED   too much waits, or too many streams are open
   DISK_FULL                     RESOURCE_EXHAUSTED   too little free disk; reads go on, writes resume
+  ENVELOPE_QUOTA                RESOURCE_EXHAUSTED   the agency's, or all, space for envelopes is used up
   READ_ONLY                     UNAVAILABLE          this node takes no writes now; another may
   STOPPING                      UNAVAILABLE          the node is shutting down; connect again or elsewhere
 
@@ -116,8 +120,8 @@ class LedgerServiceStub:
     FOREIGN_RECORD); NOT_FOUND (UNKNOWN_AGENCY, UNKNOWN_TYPE); UNAUTHENTICATED (KEY_UNKNOWN,
     SIGNATURE_INVALID); PERMISSION_DENIED (KEY_ENDED, KEY_STOLEN, KEY_USE, TOO_FEW_SIGNATURES,
     AGENCY_SUSPENDED, TYPE_NOT_PERMITTED, NOT_ENTITLED); FAILED_PRECONDITION (WRONG_LEDGER,
-    CLAIMED_TIME_OUTSIDE_WINDOW, SUBJECT_INVALID, STATUS_FINAL); ALREADY_EXISTS (DUPLICATE_ISSUE,
-    ALREADY_ANSWERED); ABORTED (STATUS_STALE); RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, DISK_FULL);
+    CLAIMED_TIME_OUTSIDE_WINDOW, SUBJECT_INVALID, STATUS_FINAL, ENVELOPE_MISSING, ENVELOPE_WRONG_RECIPIENT);
+    ALREADY_EXISTS (DUPLICATE_ISSUE, ALREADY_ANSWERED); ABORTED (STATUS_STALE); RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, DISK_FULL);
     UNAVAILABLE (READ_ONLY, STOPPING).
     """
     SubmitBulk: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.SubmitBulkRequest, _ledger_pb2.SubmitBulkResponse]
@@ -191,6 +195,32 @@ class LedgerServiceStub:
     Errors: INVALID_ARGUMENT (MALFORMED when the subject is not one of the four forms); NOT_FOUND
     (UNKNOWN_AGENCY, UNKNOWN_TYPE, or NOT_FOUND for a key that was never added).
     """
+    PutEnvelope: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.PutEnvelopeRequest, _ledger_pb2.PutEnvelopeResponse]
+    """Hands the node a sealed envelope to hold, which a SEND or an ANSWER then names by its digest.
+
+    Any enrolled agency may. The answer comes once the envelope is durable. One that no record of the log
+    names goes after an hour; one that is named stays until its SEND is finally answered, it is dropped, or
+    its time is over. Idempotence: put again, it is there already, and the hour begins anew.
+    Errors: INVALID_ARGUMENT (MALFORMED, MALFORMED_ENVELOPE, TOO_LARGE above 65,536 bytes); NOT_FOUND
+    (UNKNOWN_AGENCY); UNAUTHENTICATED (KEY_UNKNOWN, SIGNATURE_INVALID) and PERMISSION_DENIED (KEY_ENDED,
+    KEY_STOLEN, KEY_USE), both for the key that signed and the key that the envelope is sealed to;
+    PERMISSION_DENIED (AGENCY_SUSPENDED); FAILED_PRECONDITION (WRONG_LEDGER, CLAIMED_TIME_OUTSIDE_WINDOW);
+    RESOURCE_EXHAUSTED (ENVELOPE_QUOTA, DISK_FULL); UNAVAILABLE (READ_ONLY, STOPPING).
+    """
+    GetEnvelope: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetEnvelopeRequest, _ledger_pb2.GetEnvelopeResponse]
+    """The bytes of an envelope, for the agency that its header names or a successor, and for who put it.
+
+    Errors: INVALID_ARGUMENT (MALFORMED); NOT_FOUND (NOT_FOUND when it is not held, UNKNOWN_AGENCY);
+    UNAUTHENTICATED (KEY_UNKNOWN, SIGNATURE_INVALID); PERMISSION_DENIED (KEY_ENDED, KEY_STOLEN, KEY_USE,
+    AGENCY_SUSPENDED, NOT_ENTITLED); FAILED_PRECONDITION (WRONG_LEDGER, CLAIMED_TIME_OUTSIDE_WINDOW);
+    UNAVAILABLE (READ_ONLY, STOPPING).
+    """
+    DropEnvelope: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.DropEnvelopeRequest, _ledger_pb2.DropEnvelopeResponse]
+    """Has an envelope deleted that was received, by the agency that its header names or a successor.
+
+    Idempotence: what is not held is no error; `dropped` is false then.
+    Errors: as GetEnvelope, but for NOT_FOUND (UNKNOWN_AGENCY alone); RESOURCE_EXHAUSTED (DISK_FULL).
+    """
 
 @_typing.type_check_only
 class LedgerServiceAsyncStub(LedgerServiceStub):
@@ -214,8 +244,8 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     FOREIGN_RECORD); NOT_FOUND (UNKNOWN_AGENCY, UNKNOWN_TYPE); UNAUTHENTICATED (KEY_UNKNOWN,
     SIGNATURE_INVALID); PERMISSION_DENIED (KEY_ENDED, KEY_STOLEN, KEY_USE, TOO_FEW_SIGNATURES,
     AGENCY_SUSPENDED, TYPE_NOT_PERMITTED, NOT_ENTITLED); FAILED_PRECONDITION (WRONG_LEDGER,
-    CLAIMED_TIME_OUTSIDE_WINDOW, SUBJECT_INVALID, STATUS_FINAL); ALREADY_EXISTS (DUPLICATE_ISSUE,
-    ALREADY_ANSWERED); ABORTED (STATUS_STALE); RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, DISK_FULL);
+    CLAIMED_TIME_OUTSIDE_WINDOW, SUBJECT_INVALID, STATUS_FINAL, ENVELOPE_MISSING, ENVELOPE_WRONG_RECIPIENT);
+    ALREADY_EXISTS (DUPLICATE_ISSUE, ALREADY_ANSWERED); ABORTED (STATUS_STALE); RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, DISK_FULL);
     UNAVAILABLE (READ_ONLY, STOPPING).
     """
     SubmitBulk: _aio.UnaryUnaryMultiCallable[_ledger_pb2.SubmitBulkRequest, _ledger_pb2.SubmitBulkResponse]  # type: ignore[assignment]
@@ -289,6 +319,32 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     Errors: INVALID_ARGUMENT (MALFORMED when the subject is not one of the four forms); NOT_FOUND
     (UNKNOWN_AGENCY, UNKNOWN_TYPE, or NOT_FOUND for a key that was never added).
     """
+    PutEnvelope: _aio.UnaryUnaryMultiCallable[_ledger_pb2.PutEnvelopeRequest, _ledger_pb2.PutEnvelopeResponse]  # type: ignore[assignment]
+    """Hands the node a sealed envelope to hold, which a SEND or an ANSWER then names by its digest.
+
+    Any enrolled agency may. The answer comes once the envelope is durable. One that no record of the log
+    names goes after an hour; one that is named stays until its SEND is finally answered, it is dropped, or
+    its time is over. Idempotence: put again, it is there already, and the hour begins anew.
+    Errors: INVALID_ARGUMENT (MALFORMED, MALFORMED_ENVELOPE, TOO_LARGE above 65,536 bytes); NOT_FOUND
+    (UNKNOWN_AGENCY); UNAUTHENTICATED (KEY_UNKNOWN, SIGNATURE_INVALID) and PERMISSION_DENIED (KEY_ENDED,
+    KEY_STOLEN, KEY_USE), both for the key that signed and the key that the envelope is sealed to;
+    PERMISSION_DENIED (AGENCY_SUSPENDED); FAILED_PRECONDITION (WRONG_LEDGER, CLAIMED_TIME_OUTSIDE_WINDOW);
+    RESOURCE_EXHAUSTED (ENVELOPE_QUOTA, DISK_FULL); UNAVAILABLE (READ_ONLY, STOPPING).
+    """
+    GetEnvelope: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetEnvelopeRequest, _ledger_pb2.GetEnvelopeResponse]  # type: ignore[assignment]
+    """The bytes of an envelope, for the agency that its header names or a successor, and for who put it.
+
+    Errors: INVALID_ARGUMENT (MALFORMED); NOT_FOUND (NOT_FOUND when it is not held, UNKNOWN_AGENCY);
+    UNAUTHENTICATED (KEY_UNKNOWN, SIGNATURE_INVALID); PERMISSION_DENIED (KEY_ENDED, KEY_STOLEN, KEY_USE,
+    AGENCY_SUSPENDED, NOT_ENTITLED); FAILED_PRECONDITION (WRONG_LEDGER, CLAIMED_TIME_OUTSIDE_WINDOW);
+    UNAVAILABLE (READ_ONLY, STOPPING).
+    """
+    DropEnvelope: _aio.UnaryUnaryMultiCallable[_ledger_pb2.DropEnvelopeRequest, _ledger_pb2.DropEnvelopeResponse]  # type: ignore[assignment]
+    """Has an envelope deleted that was received, by the agency that its header names or a successor.
+
+    Idempotence: what is not held is no error; `dropped` is false then.
+    Errors: as GetEnvelope, but for NOT_FOUND (UNKNOWN_AGENCY alone); RESOURCE_EXHAUSTED (DISK_FULL).
+    """
 
 class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
     """One ledger: submit to it, prove from it, follow it."""
@@ -321,8 +377,8 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         FOREIGN_RECORD); NOT_FOUND (UNKNOWN_AGENCY, UNKNOWN_TYPE); UNAUTHENTICATED (KEY_UNKNOWN,
         SIGNATURE_INVALID); PERMISSION_DENIED (KEY_ENDED, KEY_STOLEN, KEY_USE, TOO_FEW_SIGNATURES,
         AGENCY_SUSPENDED, TYPE_NOT_PERMITTED, NOT_ENTITLED); FAILED_PRECONDITION (WRONG_LEDGER,
-        CLAIMED_TIME_OUTSIDE_WINDOW, SUBJECT_INVALID, STATUS_FINAL); ALREADY_EXISTS (DUPLICATE_ISSUE,
-        ALREADY_ANSWERED); ABORTED (STATUS_STALE); RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, DISK_FULL);
+        CLAIMED_TIME_OUTSIDE_WINDOW, SUBJECT_INVALID, STATUS_FINAL, ENVELOPE_MISSING, ENVELOPE_WRONG_RECIPIENT);
+        ALREADY_EXISTS (DUPLICATE_ISSUE, ALREADY_ANSWERED); ABORTED (STATUS_STALE); RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, DISK_FULL);
         UNAVAILABLE (READ_ONLY, STOPPING).
         """
 
@@ -455,6 +511,50 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         The answer is unproven; the registry root in the seal proves it.
         Errors: INVALID_ARGUMENT (MALFORMED when the subject is not one of the four forms); NOT_FOUND
         (UNKNOWN_AGENCY, UNKNOWN_TYPE, or NOT_FOUND for a key that was never added).
+        """
+
+    @_abc_1.abstractmethod
+    def PutEnvelope(
+        self,
+        request: _ledger_pb2.PutEnvelopeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.PutEnvelopeResponse, _abc.Awaitable[_ledger_pb2.PutEnvelopeResponse]]:
+        """Hands the node a sealed envelope to hold, which a SEND or an ANSWER then names by its digest.
+
+        Any enrolled agency may. The answer comes once the envelope is durable. One that no record of the log
+        names goes after an hour; one that is named stays until its SEND is finally answered, it is dropped, or
+        its time is over. Idempotence: put again, it is there already, and the hour begins anew.
+        Errors: INVALID_ARGUMENT (MALFORMED, MALFORMED_ENVELOPE, TOO_LARGE above 65,536 bytes); NOT_FOUND
+        (UNKNOWN_AGENCY); UNAUTHENTICATED (KEY_UNKNOWN, SIGNATURE_INVALID) and PERMISSION_DENIED (KEY_ENDED,
+        KEY_STOLEN, KEY_USE), both for the key that signed and the key that the envelope is sealed to;
+        PERMISSION_DENIED (AGENCY_SUSPENDED); FAILED_PRECONDITION (WRONG_LEDGER, CLAIMED_TIME_OUTSIDE_WINDOW);
+        RESOURCE_EXHAUSTED (ENVELOPE_QUOTA, DISK_FULL); UNAVAILABLE (READ_ONLY, STOPPING).
+        """
+
+    @_abc_1.abstractmethod
+    def GetEnvelope(
+        self,
+        request: _ledger_pb2.GetEnvelopeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.GetEnvelopeResponse, _abc.Awaitable[_ledger_pb2.GetEnvelopeResponse]]:
+        """The bytes of an envelope, for the agency that its header names or a successor, and for who put it.
+
+        Errors: INVALID_ARGUMENT (MALFORMED); NOT_FOUND (NOT_FOUND when it is not held, UNKNOWN_AGENCY);
+        UNAUTHENTICATED (KEY_UNKNOWN, SIGNATURE_INVALID); PERMISSION_DENIED (KEY_ENDED, KEY_STOLEN, KEY_USE,
+        AGENCY_SUSPENDED, NOT_ENTITLED); FAILED_PRECONDITION (WRONG_LEDGER, CLAIMED_TIME_OUTSIDE_WINDOW);
+        UNAVAILABLE (READ_ONLY, STOPPING).
+        """
+
+    @_abc_1.abstractmethod
+    def DropEnvelope(
+        self,
+        request: _ledger_pb2.DropEnvelopeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.DropEnvelopeResponse, _abc.Awaitable[_ledger_pb2.DropEnvelopeResponse]]:
+        """Has an envelope deleted that was received, by the agency that its header names or a successor.
+
+        Idempotence: what is not held is no error; `dropped` is false then.
+        Errors: as GetEnvelope, but for NOT_FOUND (UNKNOWN_AGENCY alone); RESOURCE_EXHAUSTED (DISK_FULL).
         """
 
 def add_LedgerServiceServicer_to_server(servicer: LedgerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
