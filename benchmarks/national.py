@@ -113,6 +113,8 @@ class Nation:
 
     def log_all(self, made: Sequence[tuple[int, Sequence[bytes]]]) -> list[int]:
         """One submission of up to 256 records for each agency, all handed in together."""
+        if not made:
+            return []
         return [
             one.first_record_index
             for one in self._submit([self._signed(n, records, self.keys[n], 1) for n, records in made])
@@ -269,9 +271,8 @@ class Nation:
             for body, sends in ready.items()
             for at in range(0, len(sends), MAX_RECORDS)
         ]
-        if bodies:
-            self._answer_all(bodies, Outcome.RECEIVED)
-            self._answer_all(bodies, Outcome.ANSWERED)
+        self._answer_all(bodies, Outcome.RECEIVED)
+        self._answer_all(bodies, Outcome.ANSWERED)
 
     def _answer_all(self, bodies: Sequence[tuple[int, Sequence[int]]], outcome: Outcome) -> None:
         contents = NO_HASH if outcome is Outcome.RECEIVED else self.fresh()
@@ -300,8 +301,7 @@ class Nation:
                 subject = subjects.pop(0)
                 change = StatusChange(issuer, subject, subject, Status.REVOKED, 1, NONE)
                 made.append((issuer, [change.encode()]))
-        if made:
-            self.log_all(made)
+        self.log_all(made)
 
     def theft(self) -> None:
         """A night of one stolen key; the morning after."""
