@@ -19,7 +19,7 @@ from hashlib import sha256
 from typing import Final
 
 from ledger.errors import CommitmentMismatch, DocumentFormatError
-from ledger.hashing import HASH_SIZE, leaf_hash, merkle_root
+from ledger.hashing import HASH_SIZE, LEAF_PREFIX, leaf_hash, merkle_root
 
 SEED_SIZE: Final = 16
 SALT_SIZE: Final = 16
@@ -29,6 +29,9 @@ TYPE_FIELD: Final = "type"
 
 # Fixed code points, not a category looked up: whoever checks, with whichever Unicode, must agree.
 _CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_HMAC_BLOCK: Final = 64
+_INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 _LABELS: Final = {
     "document": b"sudur/v1/document\n",
     "circulated": b"sudur/v1/circulated\n",
@@ -60,6 +63,20 @@ class Field:
     def file(cls, name: str, digest: bytes) -> Field:
         """A file field, of the SHA-256 of the file's bytes."""
         return cls(FieldKind.FILE, name, digest)
+
+    def slot(self) -> bytes:
+        """What is hashed behind its salt: kind u8, length u8 of the name, name, value."""
+        name = self.name.encode("utf-8")
+        return bytes((self.kind, len(name))) + name + self.value
+
+    @classmethod
+    def from_slot(cls, slot: bytes) -> Field:
+        """The inverse of :meth:`slot`, unchecked but for its shape. Raises DocumentFormatError."""
+        try:
+            end = 2 + slot[1]
+            return cls(FieldKind(slot[0]), slot[2:end].decode("utf-8"), slot[end:])
+        except (IndexError, ValueError):
+            raise DocumentFormatError("is no field") from None
 
     def check(self) -> None:
         """Refuse a field that may not be committed to. Raises DocumentFormatError."""
@@ -142,8 +159,7 @@ class Shown:
     salt: bytes
 
     def hash(self) -> bytes:
-        name = self.field.name.encode("utf-8")
-        return leaf_hash(self.salt + bytes((self.field.kind, len(name))) + name + self.field.value)
+        return leaf_hash(self.salt + self.field.slot())
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +219,43 @@ class Disclosure:
         )
 
 
+class Commitments:
+    """The commitments of many documents of one agency and ledger, without an object a field.
+
+    Equal to :meth:`Document.commitment`, at a third of its cost: about 3 µs a field. HMAC is written
+    out as its two hashes, since setting one up costs more than they do.
+    """
+
+    __slots__ = ("_genesis", "_messages", "agency")
+
+    def __init__(self, genesis: bytes, agency: int) -> None:
+        self.agency = agency
+        self._genesis = genesis
+        self._messages = [_salt_message(position) for position in range(MAX_FIELDS)]
+
+    def of(self, seed: bytes, slots: Sequence[bytes]) -> bytes:
+        """The commitment of the document with these fields (:meth:`Field.slot`), the type first.
+
+        The fields are taken as they are: whoever writes them down has checked them.
+        """
+        padded = seed.ljust(_HMAC_BLOCK, b"\x00")
+        inner, outer = padded.translate(_INNER), padded.translate(_OUTER)
+        leaves = [
+            sha256(
+                LEAF_PREFIX + sha256(outer + sha256(inner + message).digest()).digest()[:SALT_SIZE] + slot
+            ).digest()
+            for message, slot in zip(self._messages, slots, strict=False)
+        ]
+        return commitment("document", self._genesis, self.agency, len(leaves), merkle_root(leaves))
+
+
 def salt(seed: bytes, position: int) -> bytes:
     """The 16-byte salt of the field at ``position``."""
-    return hmac.digest(seed, b"sudur/v1/salt" + position.to_bytes(2, "big"), "sha256")[:SALT_SIZE]
+    return hmac.digest(seed, _salt_message(position), "sha256")[:SALT_SIZE]
+
+
+def _salt_message(position: int) -> bytes:
+    return b"sudur/v1/salt" + position.to_bytes(2, "big")
 
 
 def commitment(purpose: str, genesis: bytes, agency: int, count: int, root: bytes) -> bytes:

@@ -428,6 +428,11 @@ def check_document_form(document: Document, definition: TypeRecord) -> None:
     _check_form(document.disclose(bytes(16)).slots, definition)
 
 
+def check_expiry(day: str) -> None:
+    """Whether a text is a day of expiry as verifiers read it. Raises DocumentFormatError."""
+    _end_of(day)
+
+
 def _end_of(day: str) -> int:
     """The first ms after a day, at UTC+3. Raises DocumentFormatError."""
     try:

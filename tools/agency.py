@@ -9,16 +9,26 @@ from typing import Annotated
 
 import typer
 
-from ledger.checkpoints import open_checkpoint
 from ledger.documents import TYPE_FIELD, check_text
+from ledger.errors import TooFewSignatures
+from ledger.receipts import parse_receipt
 from ledger.records import Basis
-from ledger.registry_records import TypeRecord
-from ledger.trust import TrustedLedger
-from tools.agency_dir import AgencyDirectory, Membership
-from tools.client import LedgerClient
+from ledger.registry_records import AgencyRecord
+from ledger.signing_policy import ISSUE_KINDS
+from tools import four_eyes_cmd, register_cmd
+from tools.agency_dir import AgencyDirectory
+from tools.agency_session import (
+    AgencyNumber,
+    Directory,
+    FirstTrust,
+    OnFirstUse,
+    ResourcesUrl,
+    Session,
+    Signers,
+    agency_session,
+)
 from tools.errors import KeyFileError, Usage
 from tools.files import locked
-from tools.http_resources import HttpResources
 from tools.issuing import (
     Issuer,
     Outcome,
@@ -28,16 +38,15 @@ from tools.issuing import (
     not_issued,
     type_fields,
 )
-from tools.keyfile import KeyFile, check_label, make_key
+from tools.keyfile import check_label, make_key
 from tools.options import Json_, Node, PassphraseFile, connect
-from tools.pinning import check_node, load_trust, only_ledger, pinned_by_node
-from tools.registered import newest_agencies, registered_keys
-from tools.signing import NumberedSigner
+from tools.register import REGISTER_KEY, make_register_key
+from tools.submission_files import export
+from tools.table_cmd import TableOptions, check_table, issue_table, type_record
 from tools.ui import Passphrase, emit_json, printable, progress, remark, say
 
-app = typer.Typer(no_args_is_help=True, help="For agencies: make keys, issue documents.")
-
-_Directory = Annotated[Path, typer.Option("--dir", metavar="DIR", help="The agency's directory.")]
+app = typer.Typer(no_args_is_help=True, help="For agencies: make keys, issue documents, keep the register.")
+app.add_typer(register_cmd.app, name="register")
 
 
 class Use(StrEnum):
@@ -59,7 +68,7 @@ class Ground(StrEnum):
 
 @app.command()
 def keygen(
-    directory: _Directory,
+    directory: Directory,
     use: Annotated[
         Use, typer.Option(help="submit: issue and revoke; registry: manage own keys; envelope: receive.")
     ] = Use.SUBMIT,
@@ -73,7 +82,8 @@ def keygen(
     """Make a key pair; the public key file is what the authority is handed.
 
     The private key never leaves the directory, is encrypted when a passphrase is given, and is never
-    printed. Read the fingerprint to the authority by telephone, so that nobody can swap the file.
+    printed. Read the fingerprint to the authority by telephone, so that nobody can swap the file. The
+    first time, the key of the agency's register is made as well.
 
     Example: sudur agency keygen --dir registry --label desk-1
     """
@@ -82,11 +92,15 @@ def keygen(
             check_label(label)
         except KeyFileError as error:
             raise Usage(error.what, where=f"--label {error.where}") from None
+        if label == REGISTER_KEY:
+            raise Usage("is the name of the register's own key", where=f"--label {label}")
     agency = AgencyDirectory.create(directory)
     with locked(agency.path):
         key = make_key(use.value, agency.free_label(use.value) if label is None else label)
-        passphrase = Passphrase(passphrase_file).to_make()
+        words = Passphrase(passphrase_file)
+        passphrase = words.to_make()
         private, public = agency.add_key(key, passphrase)
+        register_key = make_register_key(agency, words)
     if passphrase is None:
         remark("The private key is not encrypted: give a passphrase to protect it.")
     if as_json:
@@ -96,19 +110,34 @@ def keygen(
                 "private_key_file": str(private),
                 "fingerprint": key.public.fingerprint,
                 "use": use.value,
+                "register_key_file": None if register_key is None else str(register_key),
             }
         )
         return
     say(f"For the authority:  {public}")
     say(f"Its fingerprint:    {key.public.fingerprint}")
     say(f"Keep to yourself:   {private}")
+    if register_key is not None:
+        say(f"Keep a copy safe:   {register_key}, without which the register is lost")
 
 
 @app.command()
 def issue(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", exists=True, dir_okay=False, readable=True)],
     node: Node,
-    directory: _Directory,
+    directory: Directory,
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="FILE", exists=True, dir_okay=False, readable=True)
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv", metavar="TABLE", exists=True, dir_okay=False, help="One document a row, UTF-8."
+        ),
+    ] = None,
+    xlsx: Annotated[
+        Path | None,
+        typer.Option("--xlsx", metavar="TABLE", exists=True, dir_okay=False, help="The same, a spreadsheet."),
+    ] = None,
     type_: Annotated[
         int, typer.Option("--type", metavar="T", min=0, max=65_535, help="The document type; 0: undeclared.")
     ] = 0,
@@ -119,83 +148,180 @@ def issue(
         ),
     ] = None,
     basis: Annotated[Ground, typer.Option(help="On what grounds.")] = Ground.ORIGINAL,
-    signer: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY",
-            help="The key that signs, by label or path; repeat it for four-eyes. Default: the only one.",
-        ),
+    id_column: Annotated[
+        str | None,
+        typer.Option("--id-column", metavar="COLUMN", help="TABLE: your own id of each document."),
     ] = None,
-    agency: Annotated[
-        int | None,
-        typer.Option(min=1, help="The agency's number, for a first use; else it is looked for by its keys."),
+    file_column: Annotated[
+        str | None,
+        typer.Option("--file-column", metavar="COLUMN", help="TABLE: a file that belongs to the document."),
     ] = None,
-    trust: Annotated[
+    normalize: Annotated[
+        bool, typer.Option("--normalize", help="TABLE: bring values into Unicode's composed form (NFC).")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="TABLE: no more than its first N rows.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="TABLE: check every row and write a proof sheet; issue nothing.")
+    ] = False,
+    receipts: Annotated[
+        Path | None, typer.Option("--receipts", metavar="DIR", help="TABLE: write a receipt for each row.")
+    ] = None,
+    prepare: Annotated[
         Path | None,
         typer.Option(
-            metavar="TRUST.json",
-            exists=True,
+            "--prepare",
+            metavar="FILE",
             dir_okay=False,
-            help="The authority's trust file: pins the ledger, at first use.",
+            help="Send nothing: write a submission file for the next officer to sign.",
         ),
     ] = None,
-    trust_on_first_use: Annotated[
-        bool,
-        typer.Option("--trust-on-first-use", help="Without a trust file: believe the node, this once."),
-    ] = False,
+    signer: Signers = None,
+    agency: AgencyNumber = None,
+    trust: FirstTrust = None,
+    trust_on_first_use: OnFirstUse = False,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where receipts go. Default: receipts in --dir.")
     ] = None,
-    url: Annotated[
-        str | None, typer.Option(metavar="URL", help="Static resources elsewhere than the node says.")
-    ] = None,
+    url: ResourcesUrl = None,
     passphrase_file: PassphraseFile = None,
     as_json: Json_ = False,
 ) -> None:
-    """Issue one document for each FILE, and write one receipt for each.
+    """Issue one document for each FILE, with a receipt; or one for each row of a TABLE.
 
     A document has the fields of its type and the file itself, of which only hashes leave this machine.
     What is signed is saved before it is sent: after a crash or a lost connection give the same command
     again, and it finishes that work, with nothing lost and nothing issued twice. Another command
-    finishes it too, and first. When nothing is left to finish, the same file makes a new document.
+    finishes it too, and first. When nothing is left to finish, the same FILE makes a new document; a
+    TABLE is issued once.
+
+    The columns of a TABLE are the type's fields, by name or by label in any language. Rows that cannot be
+    issued go to TABLE.rejected.csv, with reasons. Receipts of its rows are made when they are asked for:
+    sudur agency receipt.
 
     Example: sudur agency issue --node 127.0.0.1:7070 --dir registry --trust trust.json --type 1
     --field "child=نور" birth.pdf
     """
-    for path in (directory, *files, *([out] if out else [])):
+    paths = [one for one in (directory, *(files or ()), out, csv, xlsx, receipts, prepare) if one is not None]
+    for path in paths:
         check_path(path)
     values = _fields(field or ())
-    here = AgencyDirectory.open(directory)
-    key_files = _key_files(here, signer or ())
-    with locked(here.path), connect(node) as client:
-        ledger, resources_url = _pinned(here, client, trust, trust_on_first_use)
-        membership = _membership(here, client, agency, key_files)
-        signers = _open_keys(key_files, membership, Passphrase(passphrase_file))
-        definition = TypeRecord.decode(client.record(f"type/{type_}").record) if type_ else None
+    options = None
+    if csv is not None or xlsx is not None:
+        if files or values or (csv is not None and xlsx is not None):
+            raise Usage("either FILEs with --field, or one --csv, or one --xlsx", where="issue")
+        table = csv if csv is not None else xlsx
+        assert table is not None
+        options = TableOptions(
+            table, xlsx is not None, type_, Basis[basis.name], id_column, file_column, normalize, limit
+        )
+    elif not files:
+        raise Usage("there is nothing to issue", where="FILE", fix="name files, or a table: --csv TABLE")
+    elif dry_run or id_column or file_column or normalize or limit or receipts:
+        raise Usage("these options are for tables", where="FILE", fix="give the table with --csv or --xlsx")
+    if options is not None and dry_run:
+        with connect(node) as client:
+            definition = type_record(client, type_)
+        check_table(options, definition, as_json)
+        return
+    with agency_session(
+        directory,
+        node,
+        signer=signer or (),
+        agency=agency,
+        trust=trust,
+        trust_on_first_use=trust_on_first_use,
+        url=url,
+        passphrase=Passphrase(passphrase_file),
+    ) as session:
+        definition = type_record(session.client, type_)
+        if options is not None:
+            issue_table(session, options, definition, prepare=prepare, receipts=receipts, as_json=as_json)
+            return
+        chosen = files or []
         fields = type_fields(definition, values)
-        with progress("Reading files", len(files)) as advance:
+        with progress("Reading files", len(chosen)) as advance:
             documents = []
-            for path in files:
-                documents.append(make_document(membership.agency, definition, fields, path))
+            for path in chosen:
+                documents.append(make_document(session.agency, definition, fields, path))
                 advance(1)
-        with HttpResources(url or resources_url) as resources:
-            issuer = Issuer(here, client, resources, ledger, membership.agency, signers)
-            if here.pending():
-                remark("Finishing earlier work first")
-            with progress("Writing receipts", len(files)) as advance:
-                earlier = issuer.finish_pending()
-                left = not_issued(documents, Basis[basis.name], earlier)
-                outcome = issuer.issue(
-                    [documents[position] for position in left],
-                    [file_name(files[position]) for position in left],
-                    Basis[basis.name],
-                    out or here.receipts,
-                    advance,
-                )
-    _report(earlier, outcome, as_json)
+        issuer = Issuer(session.outbox, session.client, session.resources, session.here.receipts)
+        if session.outbox.open_works():
+            remark("Finishing earlier work first")
+        with progress("Writing receipts", len(chosen)) as advance:
+            earlier = issuer.finish_pending()
+            left = not_issued(documents, Basis[basis.name], earlier)
+            documents = [documents[position] for position in left]
+            names = [file_name(chosen[position]) for position in left]
+            _check_keys(session, Basis[basis.name], len(left), prepare is not None)
+            place = out or session.here.receipts
+            if prepare is None or not documents:
+                outcome = issuer.issue(documents, names, Basis[basis.name], place, advance)
+            else:
+                work = issuer.prepare(documents, names, Basis[basis.name], place)
+                export(session.outbox, work, prepare)
+                outcome = Outcome()
+                remark(f"{len(left)} documents wait for other officers: hand {prepare} to the next of them")
+    report(earlier, outcome, as_json)
 
 
-def _report(earlier: Outcome, outcome: Outcome, as_json: bool) -> None:
+@app.command()
+def receipt(
+    directory: Directory,
+    index: Annotated[
+        int | None, typer.Argument(metavar="[INDEX]", min=0, help="The document's index in the log.")
+    ] = None,
+    external: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="Your own id of it, instead of an index.")
+    ] = None,
+    node: Annotated[
+        str | None,
+        typer.Option(metavar="ADDR", help="Make it anew, as of now. Without: the newest that was made."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where it goes. Default: receipts in --dir.")
+    ] = None,
+    url: ResourcesUrl = None,
+    signer: Signers = None,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json_ = False,
+) -> None:
+    """Write the receipt of a document of the register.
+
+    Example: sudur agency receipt 5012 --dir registry --node 127.0.0.1:7070
+    """
+    if (index is None) == (external is None):
+        raise Usage("give an index, or --id", where="INDEX")
+    path = register_cmd.write_one_receipt(
+        directory, index, external, node, out, url, signer or (), Passphrase(passphrase_file)
+    )
+    if as_json:
+        emit_json({"receipt": str(path), "index": str(parse_receipt(path.read_bytes()).issue.index)})
+    else:
+        say(str(path))
+
+
+app.command("sign")(four_eyes_cmd.sign)
+app.command("send")(four_eyes_cmd.send)
+
+
+def _check_keys(session: Session, basis: Basis, count: int, prepare: bool) -> None:
+    """Refuse before anything is saved what the policy would refuse. Raises TooFewSignatures."""
+    if not count or prepare:
+        return
+    record = AgencyRecord.decode(session.client.record(f"agency/{session.agency}").record)
+    needed = session.outbox.keys_needed(record.policy.latest, {ISSUE_KINDS[basis]: count})
+    signers = len(session.outbox.signers)
+    if signers < needed:
+        raise TooFewSignatures(
+            f"{needed} keys must sign {count} documents more today, {signers} did",
+            where="--signer",
+            fix="name the other keys too, or take the work to the other officer: --prepare FILE",
+        )
+
+
+def report(earlier: Outcome, outcome: Outcome, as_json: bool) -> None:
     issued = (*earlier.issued, *outcome.issued)
     refused = (*earlier.refused, *outcome.refused)
     if as_json:
@@ -233,108 +359,13 @@ def _report(earlier: Outcome, outcome: Outcome, as_json: bool) -> None:
         number = len(elsewhere)
         remark(f"{number} receipt{'s' if number > 1 else ''} had to go to {receipt.parent}: {error}")
     for stuck in earlier.stuck:
-        remark(f"Earlier work is still not finished: {stuck.batch}")
+        remark(f"Earlier work is still not finished: work {stuck.work} of the register")
     if refused:
         number = sum(len(one.receipts) for one in refused)
         remark(f"{number} document{'s were' if number > 1 else ' was'} refused and not issued")
         raise refused[0].error
     if earlier.stuck:
         raise earlier.stuck[0].error
-
-
-# --- the ledger, the agency, the keys ----------------------------------------------------------
-
-
-def _pinned(
-    here: AgencyDirectory, client: LedgerClient, trust: Path | None, trust_on_first_use: bool
-) -> tuple[TrustedLedger, str]:
-    """The pinned ledger, and the URL of its static resources; pinned now, when this is the first use.
-
-    That is done only when the node shows this very ledger, signed by its keys: a wrong pin is not
-    easily undone. Raises Usage, WrongLedger, CheckpointUntrusted.
-    """
-    pinned = here.pinned()
-    given = None if trust is None else only_ledger(load_trust(trust))
-    if pinned is not None:
-        if given is not None and given.genesis != pinned.genesis:
-            raise Usage(
-                f"{here.path} is pinned to another ledger",
-                where="--trust",
-                fix="use another directory for it",
-            )
-        return pinned, check_node(client, pinned)
-    if given is None and not trust_on_first_use:
-        raise Usage(
-            "at first use the ledger is not known yet",
-            where="--trust",
-            fix="give the authority's trust file; or --trust-on-first-use, to believe the node this once",
-        )
-    ledger = pinned_by_node(client) if given is None else given
-    resources_url = check_node(client, ledger)
-    open_checkpoint(client.checkpoint(), ledger.origin, ledger.log_keys)
-    here.pin(ledger)
-    if given is None:
-        remark(
-            f"Pinned to the ledger that the node shows, {printable(ledger.origin)}: compare its name"
-            f" {ledger.genesis.hex()} with what the authority publishes"
-        )
-    return ledger, resources_url
-
-
-def _key_files(here: AgencyDirectory, names: Sequence[str]) -> list[KeyFile]:
-    if names:
-        files = [here.find_key(name) for name in names]
-        if len({file.public.key for file in files}) != len(files):
-            raise Usage("one key is named twice", where="--signer")
-        wrong = [file for file in files if file.public.use != "submit"]
-        if wrong:
-            raise Usage(f"{wrong[0].path} is a key for {wrong[0].public.use}", where="--signer")
-        return files
-    files = here.key_files("submit")
-    if not files:
-        raise Usage(
-            f"there is no submit key in {here.path}", where="--dir", fix="make one: sudur agency keygen"
-        )
-    if len(files) > 1:
-        raise Usage(
-            f"{len(files)} submit keys lie in {here.path}", where="--signer", fix="say which are to sign"
-        )
-    return files
-
-
-def _membership(
-    here: AgencyDirectory, client: LedgerClient, agency: int | None, files: Sequence[KeyFile]
-) -> Membership:
-    """The agency's number and the numbers of these keys: remembered, or found and then remembered."""
-    known = here.membership()
-    if known is not None and agency is not None and agency != known.agency:
-        raise Usage(f"this directory is agency {known.agency}'s", where="--agency")
-    wanted = {file.public.fingerprint for file in files}
-    if known is not None and wanted <= known.keys.keys():
-        return known
-    number = agency if known is None else known.agency
-    for candidate in newest_agencies(client) if number is None else [number]:
-        keys = registered_keys(client, candidate)
-        if wanted <= keys.keys():
-            membership = Membership(candidate, keys)
-            here.remember(membership)
-            return membership
-    raise Usage(
-        "these keys are not registered" + (f" with agency {number}" if number else ""),
-        where=", ".join(file.public.label for file in files),
-        fix="hand the public key file to the authority first; or name the agency with --agency",
-    )
-
-
-def _open_keys(
-    files: Sequence[KeyFile], membership: Membership, passphrase: Passphrase
-) -> list[NumberedSigner]:
-    signers = []
-    for file in files:
-        known = passphrase.to_open(file.path.name) if file.is_encrypted else None
-        number = membership.keys[file.public.fingerprint]
-        signers.append(NumberedSigner(number, file.open(known).signer))
-    return signers
 
 
 def _fields(values: Sequence[str]) -> list[tuple[str, str]]:

@@ -61,6 +61,30 @@ class DirectoryInUse(ToolError):
     code = "DIRECTORY_IN_USE"
 
 
+class RegisterProblem(ToolError):
+    """The agency's register is damaged, not this key's, or holds nothing of what is asked for."""
+
+    code = "REGISTER"
+
+
+class TableProblem(ToolError):
+    """A table cannot be read as a whole: its encoding, its columns, a formula, a bomb."""
+
+    code = "TABLE"
+
+
+class ExternalIdTaken(ToolError):
+    """The agency's own number of a document stands for another document already."""
+
+    code = "EXTERNAL_ID_TAKEN"
+
+
+class SubmissionFileProblem(ToolError):
+    """A submission file is damaged, altered, foreign, or not yet signed by enough officers."""
+
+    code = "SUBMISSION_FILE"
+
+
 class AnswerWrong(ToolError):
     """A node answered with something that does not fit the question or the contract."""
 

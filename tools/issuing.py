@@ -1,55 +1,43 @@
 """Issuing documents: from files and fields to signed submissions, and from placements to receipts.
 
-The order is what makes it safe: make and sign, save durably, send, build the receipts from static
-resources, write them, and only then forget the batch. A crash anywhere leaves either nothing, or a
-batch that the next run finishes with the same bytes.
+Documents and their submissions go into the register in one transaction, and out through the outbox; the
+receipts are built from static resources, written, and only then is the work closed. A crash anywhere
+leaves either nothing, or a work that the next run finishes with the same bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
-import secrets
-import time
+import os
 import unicodedata
+import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ledger.documents import SEED_SIZE, Document, Field
-from ledger.errors import (
-    ClaimedTimeOutsideWindow,
-    DocumentFormatError,
-    FormatError,
-    RuleError,
-    SudurError,
-    VerificationError,
-)
+from ledger.canonical_json import Json
+from ledger.documents import SEED_SIZE, Commitments, Document, Field
+from ledger.errors import DocumentFormatError, SudurError
 from ledger.receipt_builder import ReceiptBuilder
 from ledger.receipts import Receipt
-from ledger.records import MAX_RECORDS, Basis, Issue
+from ledger.records import Basis, Issue
 from ledger.registry_records import TypeRecord
 from ledger.resources import Resources
-from ledger.submissions import unpack
-from ledger.trust import Trust, TrustedLedger
+from ledger.trust import Trust
 from ledger.verdicts import VerdictCode
 from ledger.verifier import check_document_form, verify_receipt
-from tools.agency_dir import (
-    MAX_JOB_SUBMISSIONS,
-    AgencyDirectory,
-    Job,
-    PendingDocument,
-    receipt_paths,
-    write_receipt,
-)
-from tools.client import LedgerClient, Placed
-from tools.errors import FileProblem, Unavailable, Usage
+from tools.agency_dir import receipt_paths, write_receipt
+from tools.client import LedgerClient
+from tools.errors import ExternalIdTaken, FileProblem, RegisterProblem, RemoteError, Unavailable, Usage
 from tools.files import make_private_directory, open_file, reason
-from tools.signing import NumberedSigner, SignedSubmission, signed_submission
+from tools.outbox import Outbox, State, Work
+from tools.register_documents import MAX_EXTERNAL, NewDocument, StoredDocument, text_of
 
-JOB_DOCUMENTS: Final = MAX_RECORDS * MAX_JOB_SUBMISSIONS
-"""Most documents that one call carries: 16,384."""
+WORK: Final = "issue"
+"""The kind of an issuing work in the register. Its note has ``receipts``: a path for each document, or
+``table``: the name of the table that it issues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +67,9 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """An earlier batch that could not be finished and stays saved: what it holds, and why."""
+    """An earlier work that could not be finished and stays open: what it holds, and why."""
 
-    batch: Path
+    work: int
     documents: tuple[tuple[Basis, tuple[Field, ...]], ...]
     error: SudurError
 
@@ -179,45 +167,19 @@ def make_document(
 
 
 class Issuer:
-    """Issues for one agency through one node. ``now_ms`` is there for tests."""
+    """Issues through an outbox. ``own_receipts``: where receipts go when their place will not have them."""
 
     def __init__(
-        self,
-        directory: AgencyDirectory,
-        client: LedgerClient,
-        resources: Resources,
-        ledger: TrustedLedger,
-        agency: int,
-        signers: Sequence[NumberedSigner],
-        *,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        self, outbox: Outbox, client: LedgerClient, resources: Resources, own_receipts: Path
     ) -> None:
-        self._directory = directory
+        self._outbox = outbox
+        self._register = outbox.register
         self._client = client
         self._resources = resources
-        self._ledger = ledger
-        self._agency = agency
-        self._signers = signers
-        self._now_ms = now_ms
+        self._own = own_receipts.absolute()
+        self._commitments = Commitments(outbox.ledger.genesis, outbox.agency)
 
-    def finish_pending(self) -> Outcome:
-        """Finish what an earlier run began. Raises Unavailable: then it stays pending.
-
-        A batch that cannot be finished for a reason of its own is left as it is and told of, and does
-        not stop the others. Only a damaged one stops all, with FileProblem: nobody can tell which
-        documents it holds, so any might be issued twice.
-        """
-        return _joined([self._finish(batch) for batch in self._directory.pending()])
-
-    def _finish(self, batch: Path) -> Outcome:
-        jobs = [self._directory.load(path) for path in self._directory.jobs(batch)]
-        try:
-            return self._complete(batch, lambda _: None)
-        except Unavailable:
-            raise
-        except SudurError as error:
-            documents = tuple((job.basis, one.disclosure.shown) for job in jobs for one in job.documents)
-            return Outcome(stuck=(Stuck(batch, documents, error),))
+    # --- one by one, each with a receipt ---
 
     def issue(
         self,
@@ -232,133 +194,222 @@ class Issuer:
             return Outcome()
         make_private_directory(out)
         paths = receipt_paths(out.absolute(), names)
-        jobs = [
-            self._job(documents[start : start + JOB_DOCUMENTS], paths[start : start + JOB_DOCUMENTS], basis)
-            for start in range(0, len(documents), JOB_DOCUMENTS)
-        ]
-        return self._complete(self._directory.save(jobs), advance)
+        note: dict[str, Json] = {"receipts": [str(path) for path in paths]}
+        return self._complete(self._save(documents, ["" for _ in documents], basis, note), advance)
 
-    def _job(self, documents: Sequence[Document], paths: Sequence[Path], basis: Basis) -> Job:
-        pending = tuple(
-            PendingDocument.of(document, secrets.token_bytes(SEED_SIZE), path)
-            for document, path in zip(documents, paths, strict=True)
-        )
-        records = [
-            Issue(
-                self._agency,
-                one.disclosure.document_type,
-                basis,
-                one.disclosure.commitment(self._ledger.genesis),
-            ).encode()
-            for one in pending
-        ]
-        submissions = tuple(
-            self._signed(records[start : start + MAX_RECORDS])
-            for start in range(0, len(records), MAX_RECORDS)
-        )
-        return Job(self._ledger.genesis, self._agency, basis, pending, submissions)
+    def prepare(self, documents: Sequence[Document], names: Sequence[str], basis: Basis, out: Path) -> Work:
+        """Save each document for other officers to sign; nothing is sent."""
+        paths = receipt_paths(out.absolute(), names)
+        note: dict[str, Json] = {"receipts": [str(path) for path in paths]}
+        return self._save(documents, ["" for _ in documents], basis, note, waiting=True)
 
-    def _signed(self, records: Sequence[bytes]) -> SignedSubmission:
-        return signed_submission(self._agency, records, self._now_ms(), self._ledger.genesis, self._signers)
+    def finish_pending(self) -> Outcome:
+        """Finish what an earlier run began. Raises Unavailable: then it stays open.
 
-    def _complete(self, batch: Path, advance: Callable[[int], None]) -> Outcome:
-        """Finish every job of a batch, and only then forget them all."""
-        outcome = _joined([self._send(path, advance) for path in self._directory.jobs(batch)])
-        self._directory.finish(batch)
-        return outcome
-
-    def _send(self, path: Path, advance: Callable[[int], None]) -> Outcome:
-        """Send a saved job until every submission is placed or refused; then write its receipts."""
-        job = self._directory.load(path)
-        if job.genesis != self._ledger.genesis or job.agency != self._agency:
-            raise FileProblem(
-                "was saved for another ledger or agency", where=str(path), fix="finish it there first"
-            )
-        firsts: dict[int, int] = {}
-        refused: dict[int, SudurError] = {}
-        answer = self._client.submit_bulk(job.genesis, job.submissions)
-        for position, outcome in enumerate(answer.outcomes):
-            if isinstance(outcome, Placed):
-                firsts[position] = outcome.first_record_index
-            elif isinstance(outcome, Unavailable):
-                raise outcome
-            else:
-                first = self._logged_before(job.documents_of(position))
-                if first is not None:
-                    firsts[position] = first
-                elif isinstance(outcome, ClaimedTimeOutsideWindow):
-                    job = self._signed_anew(path, job, position)
-                    try:
-                        placed, _ = self._client.submit(job.genesis, job.submissions[position])
-                        firsts[position] = placed.first_record_index
-                    except (FormatError, VerificationError, RuleError) as error:
-                        refused[position] = error
-                else:
-                    refused[position] = outcome
-        return Outcome(
-            tuple(self._write_receipts(job, firsts, advance)),
-            tuple(
-                Refused(tuple(one.receipt for one in job.documents_of(position)), error)
-                for position, error in refused.items()
-            ),
-        )
-
-    def _logged_before(self, documents: Sequence[PendingDocument]) -> int | None:
-        """The index of a submission's first record, when its documents are in the ledger already.
-
-        A refused submission may have been logged by an earlier run whose answer was lost longer ago
-        than the node remembers submissions. What the node says here is checked with the receipts.
+        A work that cannot be finished for a reason of its own is left as it is and told of, and does not
+        stop the others. Tables go on with their own command; what is saved of them is sent here.
         """
-        commitment = documents[0].disclosure.commitment(self._ledger.genesis)
-        indexes = self._client.lookup(self._agency, commitment)
-        return indexes[0] if indexes else None
+        return _joined([self._finish(work) for work in self._outbox.open_works()])
 
-    def _signed_anew(self, path: Path, job: Job, position: int) -> Job:
-        """With an old submission signed again at the time of now; saved before it is sent, as at first."""
-        records = unpack(job.submissions[position].records, most=MAX_RECORDS)
-        job = job.with_submission(position, self._signed(records))
-        self._directory.replace(path, job)
-        return job
+    def complete(self, work: Work) -> Outcome:
+        """Finish one work. Raises Unavailable, and what its receipts raise."""
+        return self._complete(work, lambda _: None)
 
-    def _write_receipts(
-        self, job: Job, firsts: dict[int, int], advance: Callable[[int], None]
-    ) -> list[Issued]:
-        if not firsts:
-            return []
-        builder = ReceiptBuilder(self._resources, self._ledger, self._client.checkpoint())
-        trust = Trust((self._ledger,))
-        issued = []
-        for position, first in sorted(firsts.items()):
-            self._directory.keep_seeds(job, position, first)
-            for offset, one in enumerate(job.documents_of(position)):
-                receipt = builder.build(one.disclosure, first + offset)
-                verdict = verify_receipt(receipt, trust, now_ms=self._now_ms())
-                path, elsewhere = self._write(one.receipt, receipt)
-                commitment = one.disclosure.commitment(self._ledger.genesis)
-                issued.append(
-                    Issued(
-                        one.disclosure.shown,
-                        job.basis,
-                        path,
-                        elsewhere,
-                        first + offset,
-                        commitment,
-                        verdict.code,
-                        verdict.reason,
-                    )
-                )
-                advance(1)
-        return issued
-
-    def _write(self, path: Path, receipt: Receipt) -> tuple[Path, FileProblem | None]:
-        """Write a receipt; among the agency's own when the place that was asked for will not have it."""
-        own = self._directory.receipts.absolute()
+    def _finish(self, work: Work) -> Outcome:
         try:
-            return write_receipt(path, receipt), None
+            if "receipts" not in work.note:
+                self._outbox.finish(work)
+                return Outcome()
+            return self._complete(work, lambda _: None)
+        except Unavailable:
+            raise
+        except SudurError as error:
+            documents = tuple((one.basis, one.fields) for one in self._documents(work))
+            return Outcome(stuck=(Stuck(work.number, documents, error),))
+
+    # --- for connectors: by their own ids, without receipts ---
+
+    def issue_once(
+        self, documents: Sequence[Document], external: Sequence[str], basis: Basis = Basis.ORIGINAL
+    ) -> list[int]:
+        """Issue each document under the agency's own id of it; the index of each in the log.
+
+        The same id with the same contents is issued once, however often it is asked for: a retry gets the
+        first index. All are saved before any is sent. Raises ExternalIdTaken for an id that stands for
+        other contents, the node's refusal when one of them is refused, and Unavailable: ask again.
+        """
+        fresh: list[tuple[str, Document]] = []
+        for one, name in zip(documents, external, strict=True):
+            known = self.known(name, one.fields, one.document_type)
+            if known is None and (name, one) not in fresh:
+                fresh.append((name, one))
+        names = [name for name, _ in fresh]
+        if len(set(names)) != len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ExternalIdTaken("is given twice with different contents", where=f"id {twice}")
+        if fresh:
+            self._save([one for _, one in fresh], names, basis, {"table": "-"})
+        for work in self._outbox.open_works(WORK):
+            if "table" not in work.note or work.note["table"] != "-":
+                continue
+            settled = self._outbox.finish(work)
+            self._outbox.close(work)
+            if settled.refused:
+                raise settled.refused[0].error
+        return [self._index_of(name) for name in external]
+
+    def known(self, external: str, fields: Sequence[Field], document_type: int) -> StoredDocument | None:
+        """The document of this external id, if there is one. Raises ExternalIdTaken when it is another."""
+        check_external(external)
+        there = self._register.documents.by_external(external)
+        if there is None:
+            return None
+        if there.fields != tuple(fields) or there.document_type != document_type:
+            place = "that is not yet placed" if there.index is None else f"at index {there.index}"
+            raise ExternalIdTaken(
+                f"stands for a document with other contents, {place}",
+                where=f"id {external}",
+                fix="give the changed document an id of its own, and supersede the old one",
+            )
+        return there
+
+    def _index_of(self, external: str) -> int:
+        there = self._register.documents.by_external(external)
+        if there is None or there.index is None:
+            raise RegisterProblem("is not placed", where=f"id {external}", fix="ask again")
+        return there.index
+
+    # --- saving ---
+
+    def _save(
+        self,
+        documents: Sequence[Document],
+        external: Sequence[str],
+        basis: Basis,
+        note: dict[str, Json],
+        *,
+        waiting: bool = False,
+    ) -> Work:
+        outbox = self._outbox
+        with self._register.transaction():
+            work = outbox.begin(WORK, note)
+            number = {one.document_type for one in documents}
+            for document_type in sorted(number):
+                chosen = [
+                    (one, name)
+                    for one, name in zip(documents, external, strict=True)
+                    if one.document_type == document_type
+                ]
+                rows = [self._new(one, name) for one, name in chosen]
+                first = self._register.documents.add(work.number, document_type, basis, rows)
+                records = [issue_record(outbox.agency, document_type, basis, one) for one in rows]
+                outbox.add(work, records, document=first, waiting=waiting)
+            self._register.journal.write(
+                outbox.officer, WORK, {"work": work.number, "documents": len(documents), "waiting": waiting}
+            )
+        return work
+
+    def _new(self, document: Document, external: str) -> NewDocument:
+        seed = os.urandom(SEED_SIZE)
+        slots = [field.slot() for field in document.fields]
+        commitment = self._commitments.of(seed, slots)
+        return NewDocument(None, external, seed, commitment, slots, text_of(document.fields))
+
+    # --- finishing ---
+
+    def _documents(self, work: Work) -> list[StoredDocument]:
+        found: list[StoredDocument] = []
+        for one in self._outbox.submissions(work):
+            if one.document is not None:
+                found += self._register.documents.run(one.document, one.count)
+        return found
+
+    def _complete(self, work: Work, advance: Callable[[int], None]) -> Outcome:
+        """Send until every submission is placed or refused, write the receipts, and close the work."""
+        outbox = self._outbox
+        errors = {one.submission.number: one.error for one in outbox.finish(work).refused}
+        submissions = outbox.submissions(work)
+        if any(one.state is State.WAITING for one in submissions):
+            return Outcome()
+        issued: list[Issued] = []
+        refused: list[Refused] = []
+        paths = [Path(path) for path in work.note["receipts"]]
+        maker = ReceiptMaker(outbox, self._client, self._resources)
+        at = 0
+        for one in submissions:
+            places, at = paths[at : at + one.count], at + one.count
+            if one.state is State.REFUSED:
+                error = errors.get(one.number) or RemoteError(f"the node refused: {one.error}")
+                refused.append(Refused(tuple(places), error))
+                continue
+            assert one.document is not None
+            for path, document in zip(
+                places, self._register.documents.run(one.document, one.count), strict=True
+            ):
+                issued.append(self._write(path, document, maker))
+                advance(1)
+        outbox.close(work)
+        return Outcome(tuple(issued), tuple(refused))
+
+    def _write(self, path: Path, document: StoredDocument, maker: ReceiptMaker) -> Issued:
+        """Write a receipt; among the agency's own when the place that was asked for will not have it."""
+        receipt = maker.make(document)
+        verdict = verify_receipt(receipt, Trust((self._outbox.ledger,)), now_ms=self._register.now_ms())
+        elsewhere = None
+        try:
+            path = write_receipt(path, receipt)
         except FileProblem as error:
-            if path.parent == own:
+            if path.parent == self._own:
                 raise
-            return write_receipt(own / path.name, receipt), error
+            elsewhere = error
+            path = write_receipt(self._own / path.name, receipt)
+        assert document.index is not None
+        assert document.commitment is not None
+        return Issued(
+            document.fields,
+            document.basis,
+            path,
+            elsewhere,
+            document.index,
+            document.commitment,
+            verdict.code,
+            verdict.reason,
+        )
+
+
+class ReceiptMaker:
+    """Makes receipts of documents of the register, as of now, and keeps each there too."""
+
+    def __init__(self, outbox: Outbox, client: LedgerClient, resources: Resources) -> None:
+        self._outbox = outbox
+        self._client = client
+        self._resources = resources
+        self._builder: ReceiptBuilder | None = None
+
+    def make(self, document: StoredDocument) -> Receipt:
+        """Raises RegisterProblem for a document that is not in the log, and what the builder raises."""
+        if document.index is None:
+            raise RegisterProblem("is not in the log", where=f"document {document.number}")
+        outbox = self._outbox
+        if self._builder is None:
+            self._builder = ReceiptBuilder(self._resources, outbox.ledger, self._client.checkpoint())
+        disclosure = document.document(outbox.agency).disclose(document.seed)
+        receipt = self._builder.build(disclosure, document.index)
+        sealed = outbox.register.box.seal("receipt", document.number, zlib.compress(receipt.encode()))
+        outbox.register.run("INSERT OR REPLACE INTO receipts VALUES (?, ?)", (document.number, sealed))
+        return receipt
+
+
+def issue_record(agency: int, document_type: int, basis: Basis, document: NewDocument) -> bytes:
+    """The ISSUE leaf of a document that is to be logged."""
+    assert document.commitment is not None
+    return Issue(agency, document_type, basis, document.commitment).encode()
+
+
+def check_external(external: str) -> None:
+    """Refuse an external id that is empty or too long. Raises Usage."""
+    if not 1 <= len(external.encode("utf-8", "surrogatepass")) <= MAX_EXTERNAL:
+        raise Usage(f"an id has 1 to {MAX_EXTERNAL} bytes", where="external id")
 
 
 def _joined(outcomes: Sequence[Outcome]) -> Outcome:

@@ -29,7 +29,8 @@ from tools.files import PRIVATE, PUBLIC, read_file, reason, write_new_file
 
 MAX_KEY_FILE: Final = 16_384
 SECRET_SIZE: Final = 32
-FILE_USES: Final = (*USES, "authority", "log")
+FILE_USES: Final = (*USES, "authority", "log", "register")
+_SECRET_USES: Final = ("envelope", "register")
 _FORMAT: Final = "sudur-key/v1"
 _PUBLIC_FORMAT: Final = "sudur-public-key/v1"
 _LABEL: Final = re.compile(r"[\w][\w.-]*")
@@ -81,8 +82,10 @@ class PublicKey:
         if number not in (Algorithm.ED25519, Algorithm.X25519):
             raise FormatError(f"algorithm {number} is not known here", where=reader.at("algorithm"))
         key = cls(Algorithm(number), reader.data("public_key", size=32), _use(reader), _label(reader))
-        if (key.algorithm is Algorithm.X25519) != (key.use == "envelope"):
-            raise FormatError("X25519 is for envelopes, and nothing else is", where=reader.at("use"))
+        if (key.algorithm is Algorithm.X25519) != (key.use in _SECRET_USES):
+            raise FormatError(
+                "X25519 is for envelopes and the register, and nothing else is", where=reader.at("use")
+            )
         check_public_key(key.algorithm, key.key)
         return key
 
@@ -98,15 +101,18 @@ class PrivateKey:
     def signer(self) -> Signer:
         """Raises KeyFileError for a key that cannot sign."""
         if self.public.algorithm is not Algorithm.ED25519:
-            raise KeyFileError("an envelope key signs nothing", where=self.public.label)
+            raise KeyFileError(f"a key for {self.public.use} signs nothing", where=self.public.label)
         return Ed25519Signer(self.secret)
 
 
 def make_key(use: str, label: str) -> PrivateKey:
-    """A new random key pair: X25519 for envelopes, else Ed25519. Raises KeyFileError for a bad label."""
+    """A new random key pair: X25519 for envelopes and the register, else Ed25519.
+
+    Raises KeyFileError for a bad label.
+    """
     check_label(label)
     secret = random_bytes(SECRET_SIZE)
-    algorithm = Algorithm.X25519 if use == "envelope" else Algorithm.ED25519
+    algorithm = Algorithm.X25519 if use in _SECRET_USES else Algorithm.ED25519
     return PrivateKey(PublicKey(algorithm, _public_half(algorithm, secret), use, label), secret)
 
 

@@ -60,8 +60,11 @@ def _escaped(one: str) -> str:
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show how far a long work is, when somebody watches; yields a function that says "so many more"."""
+def progress(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show how far a long work is, when somebody watches; yields a function that says "so many more".
+
+    ``total``: how many there are in all, None when that is not known beforehand.
+    """
     if not sys.stderr.isatty():
         yield lambda _: None
         return

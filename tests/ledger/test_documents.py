@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ledger.documents import (
     MAX_FIELDS,
     MAX_VALUE,
+    Commitments,
     Disclosure,
     Document,
     Field,
@@ -237,3 +238,29 @@ def test_any_field_is_committed_to_or_refused(name: str, text: str, value: bytes
         except DocumentFormatError:
             continue
         assert len(document.commitment(GENESIS, SEED)) == 32
+
+
+@given(
+    values=st.lists(st.text(max_size=40).filter(lambda text: not _refused(text)), max_size=12),
+    seed=st.binary(min_size=16, max_size=16),
+)
+def test_commitments_in_bulk_are_the_same(values: list[str], seed: bytes) -> None:
+    fields = [Field.text(f"f{position}", value) for position, value in enumerate(values)]
+    document = Document(7, 3, (Field.text("type", "3"), *fields, Field.file("scan.pdf", FILE)))
+    slots = [field.slot() for field in document.fields]
+    assert [Field.from_slot(slot) for slot in slots] == list(document.fields)
+    assert Commitments(GENESIS, 7).of(seed, slots) == document.commitment(GENESIS, seed)
+
+
+def _refused(text: str) -> bool:
+    try:
+        check_text("x", text)
+    except DocumentFormatError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("slot", [b"", b"\x00", b"\x02\x01a", b"\x00\x01\xff"])
+def test_what_is_no_field(slot: bytes) -> None:
+    with pytest.raises(DocumentFormatError, match="is no field"):
+        Field.from_slot(slot)
