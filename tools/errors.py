@@ -49,6 +49,18 @@ class WrongPassphrase(ToolError):
     code = "WRONG_PASSPHRASE"
 
 
+class ProposalProblem(ToolError):
+    """A proposed change is damaged, altered, signed already, or not the same as another."""
+
+    code = "PROPOSAL"
+
+
+class SignaturesMissing(ToolError):
+    """A change has fewer signatures than it needs."""
+
+    code = "SIGNATURES_MISSING"
+
+
 class DirectoryInUse(ToolError):
     """Another command works in this directory right now."""
 
