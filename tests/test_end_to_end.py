@@ -20,7 +20,7 @@ from typing import Any
 import grpc
 import pytest
 
-from ledger.changes import AgencyEnrolled, Change, Entitlement, Subject
+from ledger.changes import AgencyEnrolled, Entitlement, Subject
 from ledger.checkpoints import Checkpoint, open_checkpoint, parse_checkpoint, sign_checkpoint
 from ledger.documents import Document
 from ledger.errors import CheckpointUntrusted, ProofInvalid
@@ -41,14 +41,18 @@ from sudur.v1.ledger_pb2_grpc import (
 )
 from tests.tools.helpers import Commands, Done, assert_one_line, finish, start
 from tools.agency_dir import AgencyDirectory
-from tools.authority import _new_keys
-from tools.authority_dir import AuthorityDirectory, Enrolment
+from tools.authority_dir import AuthorityDirectory
+from tools.change_commands import new_keys
+from tools.changing import Wish, keys_to_follow, pending_path, prepare
 from tools.client import LedgerClient
+from tools.files import write_file
 from tools.http_resources import HttpResources
 from tools.issuing import Issuer, make_document, type_fields
 from tools.keyfile import KeyFile, save_public_key
 from tools.log import TileSource, _proven_leaf
-from tools.signing import NumberedSigner, signed_change, signed_submission
+from tools.seats import open_seat
+from tools.signing import NumberedSigner, signed_submission
+from tools.ui import Passphrase
 from tools.verify import renewed
 
 BIRTH = {
@@ -726,30 +730,25 @@ def test_an_enrolment_that_was_cut_off_is_finished_once(
     command = ("authority", "enrol", "--dir", served.authority, "--node", served.grpc,
                "--name", f"en=Cut {sent}", "--type", "1", "--json",
                "--key", new / "submit.pub.json")  # fmt: skip
-    directory = AuthorityDirectory.open(served.authority)
-    genesis = directory.ledger().genesis
-    signers = [NumberedSigner(n, file.open(None).signer) for n, file in directory.key_files()[:2]]
+    seat = open_seat(served.authority)
+    genesis = seat.ledger.genesis
+    body = AgencyEnrolled({"en": f"Cut {sent}"}, 0, Entitlement(("issue",), (1,), SigningPolicy()))
     with LedgerClient(served.grpc) as client:
         number = json.loads(client.record("ledger").record)["agencies"] + 1
-        body = AgencyEnrolled({"en": f"Cut {sent}"}, 0, Entitlement(("issue",), (1,), SigningPolicy()))
-        leaf = signed_change(Change(Subject("agency", number), NONE, body), genesis, signers)
-        enrolment = Enrolment(number, leaf, _new_keys([new / "submit.pub.json"]))
+        wish = Wish(Subject("agency"), body, new_keys([new / "submit.pub.json"]))
+        proposal = seat.sign(prepare(client, genesis, 0, wish), Passphrase(None))
+        write_file(pending_path(seat.path), proposal.encode())
+        if sent >= 1:
+            client.change_registry(genesis, proposal.leaf())
         if sent == 2:
-            assert json.loads(sudur(*command).out)["agency"] == number
-            leaf = next(client.entries(*_enrolled_at(client, number)))
-            enrolment = Enrolment(number, leaf, enrolment.keys)
-        directory.begin(enrolment)
-        if sent == 1:
-            client.change_registry(genesis, leaf)
+            added = keys_to_follow(client, proposal, number)
+            assert added is not None
+            client.change_registry(genesis, seat.sign(added, Passphrase(None)).leaf())
         assert json.loads(sudur(*command).out) == {"agency": number, "keys": [1]}
         assert json.loads(client.record("ledger").record)["agencies"] == number
         assert json.loads(client.record(f"agency/{number}").record)["keys"]["count"] == 1
-    assert directory.enrolment() is None
-
-
-def _enrolled_at(client: LedgerClient, number: int) -> tuple[int, int]:
-    index = int(json.loads(client.record(f"agency/{number}").record)["names"][0]["from"])
-    return index, index + 1
+    assert not pending_path(seat.path).exists()
+    assert json.loads(sudur(*command).out) == {"agency": number, "keys": [1]}
 
 
 def test_a_second_node_on_the_same_data_refuses(sudur: Commands, served: Served) -> None:

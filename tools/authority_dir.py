@@ -4,10 +4,12 @@
     trust.json                  what verifiers pin; to be published
     log.key.json                the log's private key, for the node (0600)
     authority-<n>.key.json      the authority's private keys (0600)
-    enrolment.json              an enrolment that was begun and not finished
+    authority-<n>.pub.json      the public half of a key made for an authority that is there already
+    change.pending.json         a change that was signed and not seen to its end
+    registered.json             a cache: which keys are registered with whom
 
-Holding all keys in one directory is for trying things out and for small authorities; signatures are
-values of their own (``tools.signing``), so keys can lie in different places.
+Holding all keys in one directory is for trying things out and for small authorities. Split, each holder
+has a directory with one key, the genesis leaf and the trust file, and signs proposals there.
 """
 
 from __future__ import annotations
@@ -16,69 +18,33 @@ import re
 import secrets
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ledger.canonical_json import Reader, base64_text, encode, parse
-from ledger.changes import LEDGER, MAX_AGENCY, AuthorityKey, AuthoritySet, Change, Genesis, NewKey
+from ledger.changes import LEDGER, AuthorityKey, AuthoritySet, Change, Genesis
 from ledger.checkpoints import log_key
-from ledger.errors import FormatError
 from ledger.leaves import MAX_LEAF_SIZE, NONE
 from ledger.registry_changes import found
 from ledger.registry_leaf import NO_GENESIS
-from ledger.trust import Trust, TrustedLedger
-from tools.errors import FileProblem, Usage
+from ledger.trust import MAX_TRUST, Trust, TrustedLedger
+from tools.errors import FileProblem, NameTaken, Usage
 from tools.files import (
+    PRIVATE,
     PRIVATE_DIRECTORY,
     PUBLIC,
+    make_private_directory,
     read_file,
     reason,
     remove_file,
     sync_directory,
-    write_file,
     write_new_file,
 )
-from tools.keyfile import KeyFile, make_key, save_key
+from tools.keyfile import MAX_KEY_FILE, KeyFile, make_key, save_key, save_public_key
 from tools.pinning import trusted_by_genesis
 from tools.signing import NumberedSigner, signed_change
 
 MAX_KEYS: Final = 16
 _KEY: Final = re.compile(r"authority-([1-9][0-9]?)\.key\.json", re.ASCII)
-_ENROLMENT_FORMAT: Final = "sudur-enrolment/v1"
-
-
-@dataclass(frozen=True, slots=True)
-class Enrolment:
-    """Two changes that belong together: the agency, and then its keys."""
-
-    agency: int
-    leaf: bytes
-    keys: tuple[NewKey, ...]
-
-    def encode(self) -> bytes:
-        return encode(
-            {
-                "format": _ENROLMENT_FORMAT,
-                "agency": self.agency,
-                "leaf": base64_text(self.leaf),
-                "keys": [key.to_json() for key in self.keys],
-            }
-        )
-
-    @classmethod
-    def decode(cls, data: bytes) -> Enrolment:
-        """Raises FormatError."""
-        reader = Reader(parse(data, limit=1 << 20, where="enrolment"), "enrolment")
-        if reader.text("format") != _ENROLMENT_FORMAT:
-            raise FormatError(f"is not {_ENROLMENT_FORMAT}", where=reader.at("format"))
-        enrolment = cls(
-            reader.number("agency", 1, MAX_AGENCY),
-            reader.data("leaf"),
-            tuple(NewKey.from_json(one) for one in reader.members("keys", limit=64)),
-        )
-        reader.done()
-        return enrolment
 
 
 class AuthorityDirectory:
@@ -88,10 +54,15 @@ class AuthorityDirectory:
         self.path = path
 
     @classmethod
+    def is_one(cls, path: Path) -> bool:
+        """Whether ``path`` is an authority's directory: one that holds a genesis leaf."""
+        return cls(path).genesis_path.is_file()
+
+    @classmethod
     def open(cls, path: Path) -> AuthorityDirectory:
         """One that :meth:`create` made. Raises Usage."""
         directory = cls(path)
-        if not directory.genesis_path.is_file():
+        if not cls.is_one(path):
             raise Usage(
                 f"{path} is no authority's directory",
                 where="--dir",
@@ -163,27 +134,48 @@ class AuthorityDirectory:
         )
         return [(number, KeyFile(self.key_path(number))) for number in numbers]
 
-    # --- an enrolment in the works ---
 
-    @property
-    def _enrolment_path(self) -> Path:
-        return self.path / "enrolment.json"
+def split(source: AuthorityDirectory, out: Path) -> list[Path]:
+    """A directory of its own for each key, ``out/key-<n>``, with genesis and trust; moves the keys.
 
-    def enrolment(self) -> Enrolment | None:
-        """The enrolment that was begun and not finished. Raises FileProblem."""
-        path = self._enrolment_path
-        if not path.exists():
-            return None
-        try:
-            return Enrolment.decode(read_file(path, 1 << 20))
-        except FormatError as error:
-            raise FileProblem(f"is damaged: {error}", where=str(path)) from error
+    A key's copy is on disk before the key is removed here, so that after a crash the same call goes on.
+    Raises FileProblem; KeyFileError when another key lies in a directory already.
+    """
+    made = []
+    for number, file in source.key_files():
+        holder = AuthorityDirectory(out / f"key-{number}")
+        make_private_directory(holder.path)
+        _put(holder.genesis_path, source.genesis(), PUBLIC)
+        _put(holder.trust_path, read_file(source.trust_path, MAX_TRUST), PUBLIC)
+        _put(holder.key_path(number), read_file(file.path, MAX_KEY_FILE), PRIVATE)
+        remove_file(file.path)
+        made.append(holder.path)
+    return made
 
-    def begin(self, enrolment: Enrolment) -> None:
-        write_file(self._enrolment_path, enrolment.encode())
 
-    def end(self) -> None:
-        remove_file(self._enrolment_path)
+def join(path: Path, genesis: bytes, number: int, passphrase: str | None) -> Path:
+    """A new key for an authority that is there: made in ``path``, beside the genesis; its public file.
+
+    Raises FileProblem, NameTaken when a key of this number is there.
+    """
+    holder = AuthorityDirectory(path)
+    make_private_directory(path)
+    _put(holder.genesis_path, genesis, PUBLIC)
+    _put(holder.trust_path, Trust((trusted_by_genesis(genesis),)).encode() + b"\n", PUBLIC)
+    key = make_key("authority", f"authority-{number}")
+    save_key(holder.key_path(number), key, passphrase)
+    public = path / f"authority-{number}.pub.json"
+    save_public_key(public, key.public)
+    return public
+
+
+def _put(path: Path, data: bytes, mode: int) -> None:
+    """Write a new file, unless it is there with these very bytes. Raises NameTaken."""
+    try:
+        write_new_file(path, data, mode)
+    except NameTaken:
+        if read_file(path, len(data)) != data:
+            raise
 
 
 def _fill(

@@ -18,7 +18,7 @@ import typer
 from typer.exceptions import TyperException
 
 from ledger.errors import SudurError
-from tools import agency, authority, demo, log, node_cmd
+from tools import agency, agency_keys, authority, demo, log, node_cmd
 from tools.errors import EXIT_CANNOT_TELL, EXIT_OK, EXIT_USAGE, exit_code
 from tools.ui import printable
 from tools.verify import verify
@@ -37,6 +37,8 @@ app = typer.Typer(
 )
 app.add_typer(authority.app, name="authority")
 app.add_typer(agency.app, name="agency")
+agency.app.add_typer(agency_keys.keys_app, name="keys")
+agency.app.add_typer(agency_keys.change_app, name="change")
 app.add_typer(node_cmd.app, name="node")
 app.command()(verify)
 app.add_typer(log.app, name="log")

@@ -55,6 +55,18 @@ class NoEnvelopeKey(ToolError):
     code = "NO_ENVELOPE_KEY"
 
 
+class ProposalProblem(ToolError):
+    """A proposed change is damaged, altered, signed already, or not the same as another."""
+
+    code = "PROPOSAL"
+
+
+class SignaturesMissing(ToolError):
+    """A change has fewer signatures than it needs."""
+
+    code = "SIGNATURES_MISSING"
+
+
 class DirectoryInUse(ToolError):
     """Another command works in this directory right now."""
 

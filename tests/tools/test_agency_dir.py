@@ -37,7 +37,6 @@ from tools.agency_dir import (
     receipt_paths,
     write_receipt,
 )
-from tools.authority_dir import Enrolment
 from tools.errors import FileProblem, Usage
 from tools.issuing import Issued, Outcome, Stuck, not_issued
 from tools.keyfile import make_key, save_key
@@ -201,7 +200,7 @@ def test_keys_are_found_by_label_or_path(tmp_path: Path) -> None:
     data=st.binary(max_size=300)
     | st.dictionaries(
         st.sampled_from(["format", "genesis", "agency", "basis", "documents", "submissions", "keys", "leaf"]),
-        st.sampled_from(["sudur-pending/v1", "sudur-agency/v1", "sudur-enrolment/v1", "AA==", "A" * 43 + "="])
+        st.sampled_from(["sudur-pending/v1", "sudur-agency/v1", "AA==", "A" * 43 + "="])
         | st.none()
         | st.integers(-5, 5)
         | st.lists(st.dictionaries(st.text(), st.text()))
@@ -209,7 +208,7 @@ def test_keys_are_found_by_label_or_path(tmp_path: Path) -> None:
     ).map(encode)
 )
 def test_any_bytes_give_only_our_errors(data: bytes) -> None:
-    for decode in (Job.decode, Membership.decode, Enrolment.decode):
+    for decode in (Job.decode, Membership.decode):
         with pytest.raises(SudurError):
             decode(data)
 
