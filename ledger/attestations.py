@@ -82,7 +82,7 @@ def _link(
     index = proof.leaf.index
     sealed.check_leaf(proof.leaf)
     proofs = Attribution(proof.leaf, proof.submission, proof.agency, proof.keys)
-    head = check_submission(proofs, record.agency, sealed)
+    head = check_submission(proof.leaf, proof.submission, record.agency, sealed)
     signed = check_signers(proofs, head, records, sealed)
     doubtful = check_entitlement(signed, index, "attest", RECORD_KINDS[LeafType.ATTEST])
     copy = _copy(proof.copy, record, sealed.genesis)

@@ -6,14 +6,17 @@ under the checkpoint, each registry record under the seal. Format: docs/format.m
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ledger.changes import AUTHORITY
 from ledger.checkpoints import Checkpoint
 from ledger.errors import KeyEnded, KeyUse, NotEntitled, ProofInvalid, TooFewSignatures
 from ledger.hashing import leaf_hash
+from ledger.leaves import NONE
 from ledger.proofs import verify_inclusion
-from ledger.receipts import ProvenChunk, ProvenLeaf, ProvenRecord, ProvenSubmission
-from ledger.records import Status
+from ledger.receipts import ProvenChange, ProvenChunk, ProvenLeaf, ProvenRecord, ProvenSubmission
+from ledger.records import Status, StatusChange
 from ledger.registry_records import AgencyRecord, KeyRecord
 from ledger.rules_v1 import CLAIMED_FUTURE_MS
 from ledger.seals import Seal
@@ -21,6 +24,7 @@ from ledger.signatures import key_fingerprint, verify
 from ledger.signing_policy import RecordKind
 from ledger.status import chunk_count, chunk_of, read_status
 from ledger.submissions import SubmissionLeaf
+from ledger.verdicts import Changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +71,10 @@ class Signed:
     at: int
 
 
-def check_submission(proofs: Attribution, agency: int, sealed: Sealed) -> SubmissionLeaf:
+def check_submission(
+    leaf: ProvenLeaf, proof: ProvenSubmission, agency: int, sealed: Sealed
+) -> SubmissionLeaf:
     """The SUBMISSION of ``agency`` that covers the record. Raises ProofInvalid, LeafFormatError."""
-    proof, leaf = proofs.submission, proofs.leaf
     head = SubmissionLeaf.decode(proof.head.leaf)
     position = leaf.index - proof.head.index - 1
     if not 0 <= position < head.count:
@@ -132,3 +137,33 @@ def check_entitlement(signed: Signed, index: int, role: str, kind: RecordKind) -
         raise TooFewSignatures(f"{needed} officers had to sign, {len(signed.keys)} did")
     sound = sum(not key.stolen_at(at) for key in signed.keys)
     return sound < needed and not agency.affirmed_at(index)
+
+
+def check_changed(proof: ProvenChange, subject: int, status: Status, records: int, sealed: Sealed) -> Changed:
+    """The STATUS that gave a subject its present status.
+
+    Its signatures are not checked here: the rules were, by whoever lets a leaf into the log. Raises
+    ProofInvalid, FormatError.
+    """
+    change = StatusChange.decode(proof.leaf.leaf)
+    if (change.subject, change.status) != (subject, status):
+        raise ProofInvalid("the change of status is not the one that the status list shows")
+    sealed.check_leaf(proof.leaf)
+    names: Mapping[str, str] = {}
+    if change.agency != AUTHORITY:
+        if proof.agency is None:
+            raise ProofInvalid("the record of who changed the status is missing")
+        agency = AgencyRecord.decode(proof.agency.record)
+        if agency.number != change.agency:
+            raise ProofInvalid("the record of who changed the status is another's")
+        sealed.check_record(proof.agency, agency.number, records)
+        names = agency.names.latest
+    head = check_submission(proof.leaf, proof.submission, change.agency, sealed)
+    return Changed(
+        index=proof.leaf.index,
+        agency=change.agency,
+        agency_names=names,
+        changed_ms=head.claimed_ms,
+        reason=change.reason,
+        replacement=None if change.replacement == NONE else change.replacement,
+    )

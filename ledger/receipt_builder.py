@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from ledger.changes import AUTHORITY
 from ledger.documents import Disclosure
 from ledger.errors import CommitmentMismatch, ProofInvalid
 from ledger.hashing import leaf_hash
@@ -20,13 +21,14 @@ from ledger.proven_registry import ProvenRegistry
 from ledger.receipts import (
     MAX_ATTESTATIONS,
     ProvenAttestation,
+    ProvenChange,
     ProvenChunk,
     ProvenLeaf,
     ProvenSubmission,
     Receipt,
     RegistryProof,
 )
-from ledger.records import MAX_RECORDS, Attest, Issue, Status
+from ledger.records import MAX_RECORDS, Attest, Issue, Status, StatusChange
 from ledger.resources import Event, Resources, fetch_events, fetch_status_chunk, fetch_status_list
 from ledger.status import chunk_count, chunk_of, read_status
 from ledger.submissions import SubmissionLeaf
@@ -82,6 +84,7 @@ class ReceiptBuilder:
                 document_type=registry.type_proof(record.document_type) if record.document_type else None,
             ),
             attestations=tuple(self._attestation(at, attestations[at]) for at in sorted(attestations)),
+            changed=self._changed(index),
         )
 
     def standing_attestations(self, index: int, known: Collection[int] = ()) -> dict[int, Disclosure | None]:
@@ -95,7 +98,7 @@ class ReceiptBuilder:
         pending = [index]
         while pending:
             subject = pending.pop()
-            for one in self._events_on(subject):
+            for one in self._events_on(subject, LeafType.ATTEST):
                 if one in known:
                     pending.append(one)
                 elif len(known) + len(found) < MAX_ATTESTATIONS and self._status(one) is Status.VALID:
@@ -103,15 +106,28 @@ class ReceiptBuilder:
                     pending.append(one)
         return found
 
-    def _events_on(self, subject: int) -> list[int]:
-        """The indexes at which an ATTEST on ``subject`` is said to stand."""
+    def _changed(self, index: int) -> ProvenChange | None:
+        """The latest STATUS on a leaf that is not valid, if the resources name it."""
+        changes = [] if self._status(index) is Status.VALID else self._events_on(index, LeafType.STATUS)
+        if not changes:
+            return None
+        leaf = self._log.leaf(changes[-1])
+        agency = StatusChange.decode(leaf.leaf).agency
+        return ProvenChange(
+            leaf,
+            self._submission_over(leaf.index),
+            None if agency == AUTHORITY else self._registry.agency_proof(agency),
+        )
+
+    def _events_on(self, subject: int, kind: LeafType) -> list[int]:
+        """The indexes at which a STATUS or an ATTEST on ``subject`` is said to stand, ascending."""
         number = chunk_of(subject)
         if number not in self._events:
             self._events[number] = fetch_events(self._resources, number)
         return [
             one.index
             for one in self._events[number]
-            if one.subject == subject and one.kind is LeafType.ATTEST and subject < one.index < self._log.size
+            if one.subject == subject and one.kind is kind and subject < one.index < self._log.size
         ]
 
     def _status(self, index: int) -> Status:

@@ -108,6 +108,35 @@ class ProvenSubmission:
 
 
 @dataclass(frozen=True, slots=True)
+class ProvenChange:
+    """The STATUS that made a document what it is now, the SUBMISSION that covers it, and who made it.
+
+    ``agency`` is None when that was the authority.
+    """
+
+    leaf: ProvenLeaf
+    submission: ProvenSubmission
+    agency: ProvenRecord | None
+
+    def to_json(self) -> Json:
+        return {
+            "change": self.leaf.to_json(),
+            "submission": self.submission.to_json(),
+            "agency": None if self.agency is None else self.agency.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, reader: Reader) -> ProvenChange:
+        change = cls(
+            ProvenLeaf.from_json(reader.member("change")),
+            ProvenSubmission.from_json(reader.member("submission")),
+            None if reader.any("agency") is None else ProvenRecord.from_json(reader.member("agency")),
+        )
+        reader.done()
+        return change
+
+
+@dataclass(frozen=True, slots=True)
 class RegistryProof:
     """The records that a verdict needs; ``document_type`` is None for an undeclared type."""
 
@@ -179,7 +208,8 @@ class ProvenAttestation:
 class Receipt:
     """Everything in one place. ``genesis`` is G; ``checkpoint`` the signed note as it was served.
 
-    ``attestations`` are in the order of the log, so each stands behind what it attests.
+    ``attestations`` are in the order of the log, so each stands behind what it attests. ``changed``: when
+    and by whom the document was revoked, suspended or superseded, where that is known.
     """
 
     genesis: bytes
@@ -191,6 +221,7 @@ class Receipt:
     submission: ProvenSubmission
     registry: RegistryProof
     attestations: tuple[ProvenAttestation, ...] = ()
+    changed: ProvenChange | None = None
 
     def encode(self) -> bytes:
         """The file's bytes: canonical JSON and a newline."""
@@ -207,6 +238,7 @@ class Receipt:
                     "submission": self.submission.to_json(),
                     "registry": self.registry.to_json(),
                     "attestations": [one.to_json() for one in self.attestations],
+                    "changed": None if self.changed is None else self.changed.to_json(),
                 }
             )
             + b"\n"
@@ -233,6 +265,9 @@ def parse_receipt(data: bytes) -> Receipt:
             attestations=tuple(
                 ProvenAttestation.from_json(one)
                 for one in reader.members("attestations", limit=MAX_ATTESTATIONS)
+            ),
+            changed=(
+                None if reader.any("changed") is None else ProvenChange.from_json(reader.member("changed"))
             ),
         )
         reader.done()

@@ -43,6 +43,18 @@ class Status(IntEnum):
     SUPERSEDED = 3
 
 
+REASONS: Final[dict[int, str]] = {
+    0: "unstated",
+    1: "issued in error",
+    2: "obtained by fraud",
+    3: "issued by somebody with a stolen key",
+    4: "its contents are no longer true",
+    5: "by decision of a court or an authority",
+    6: "at the holder's request",
+}
+"""The reasons for a change of status that have a name; others may be agreed on."""
+
+
 class SendKind(IntEnum):
     REQUEST = 1
     CIRCULATED = 2

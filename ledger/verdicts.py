@@ -107,6 +107,21 @@ class Attested:
 
 
 @dataclass(frozen=True, slots=True)
+class Changed:
+    """What made a document's status what it is: when, by whom (0: the authority), why.
+
+    ``reason`` is the number in the log; ``replacement`` the index of the document in its place, if named.
+    """
+
+    index: int
+    agency: int
+    agency_names: Mapping[str, str]
+    changed_ms: int
+    reason: int
+    replacement: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Proven:
     """What the proofs establish. Times are ms since 1970.
 
@@ -133,6 +148,7 @@ class Proven:
     witnessed_s: int | None
     expires: str | None
     attestations: tuple[Attested, ...] = ()
+    changed: Changed | None = None
 
 
 @dataclass(frozen=True, slots=True)

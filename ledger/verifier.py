@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from typing import Final
 
@@ -28,6 +28,7 @@ from ledger.attribution import (
     Attribution,
     Sealed,
     Signed,
+    check_changed,
     check_entitlement,
     check_signers,
     check_submission,
@@ -55,7 +56,7 @@ from ledger.seals import Seal
 from ledger.signing_policy import ISSUE_KINDS
 from ledger.submissions import SubmissionLeaf
 from ledger.trust import Trust, TrustedLedger
-from ledger.verdicts import Attested, Proven, Step, Verdict, VerdictCode
+from ledger.verdicts import Attested, Changed, Proven, Step, Verdict, VerdictCode
 
 EXPIRY_ZONE: Final = timezone(timedelta(hours=3))
 _LAST_MS: Final = 253_402_300_799_999  # the last ms of year 9999
@@ -152,9 +153,11 @@ class _Check:
         registry = receipt.registry
         proofs = Attribution(receipt.issue, receipt.submission, registry.agency, registry.keys)
         with self._step("submission", VerdictCode.NOT_IN_LEDGER):
-            head = check_submission(proofs, issue.agency, sealed)
+            head = check_submission(receipt.issue, receipt.submission, issue.agency, sealed)
             record, document_type = self._check_registry(ledger, signed, issue, sealed)
             by = self._check_signers(proofs, head, record.records, sealed)
+        with self._step("status", VerdictCode.NOT_IN_LEDGER):
+            changed = self._check_changed(status, record.records, sealed)
         with self._step("entitlement", VerdictCode.NOT_ENTITLED):
             doubtful = self._check_entitlement(by, issue)
         with self._step("document", VerdictCode.ALTERED):
@@ -164,7 +167,11 @@ class _Check:
             below = status if not doubtful else None
             chain = check_attestations(receipt, below, record.records, sealed, self.file_digests)
             self._passed(f"{len(chain)} on it" if chain else "it bears none")
-        proven = self._proven(issue, seal, by, document_type, status, witnessed_s, expires, chain)
+        proven = replace(
+            self._proven(issue, seal, by, document_type, status, witnessed_s, expires),
+            attestations=chain,
+            changed=changed,
+        )
         code, reason = self._judge(status, doubtful, expires, seal, chain)
         return Verdict(code, reason, tuple(self.steps), proven, ledger.origin, ledger.training)
 
@@ -264,6 +271,12 @@ class _Check:
         self._passed(f"signed with key {numbers} of agency {by.agency.number}")
         return by
 
+    def _check_changed(self, status: Status, records: int, sealed: Sealed) -> Changed | None:
+        proof = self.receipt.changed
+        if proof is None:
+            return None
+        return check_changed(proof, self.receipt.issue.index, status, records, sealed)
+
     def _check_entitlement(self, by: Signed, issue: Issue) -> bool:
         """Whether the document is doubtful; raises when the issuer was not entitled at all."""
         doubtful = check_entitlement(by, self.receipt.issue.index, "issue", ISSUE_KINDS[issue.basis])
@@ -318,7 +331,6 @@ class _Check:
         status: Status,
         witnessed_s: int | None,
         expires: str | None,
-        chain: tuple[Attested, ...],
     ) -> Proven:
         document = self.receipt.document
         return Proven(
@@ -342,7 +354,6 @@ class _Check:
             size=self.receipt.seal.index + 1,
             witnessed_s=witnessed_s,
             expires=expires,
-            attestations=chain,
         )
 
     def _judge(

@@ -11,11 +11,11 @@ from ledger.attestations import attestation_name
 from ledger.canonical_json import Json
 from ledger.documents import Field, FieldKind
 from ledger.leaves import NONE, LeafType, leaf_type
-from ledger.records import Status, parse_record
+from ledger.records import REASONS, Status, parse_record
 from ledger.registry_leaf import RegistryLeaf
 from ledger.seals import Seal
 from ledger.submissions import SubmissionLeaf
-from ledger.verdicts import BASES, Attested, Proven, Verdict
+from ledger.verdicts import BASES, Attested, Changed, Proven, Verdict
 from tools.ui import printable, quoted
 
 
@@ -147,7 +147,19 @@ def _proven_json(proven: Proven) -> dict[str, Json]:
         "size": str(proven.size),
         "witnessed_s": proven.witnessed_s,
         "expires": proven.expires,
+        "changed": None if proven.changed is None else _changed_json(proven.changed),
         "attestations": [_attested_json(one) for one in proven.attestations],
+    }
+
+
+def _changed_json(changed: Changed) -> dict[str, Json]:
+    return {
+        "index": str(changed.index),
+        "agency": changed.agency,
+        "agency_names": dict(changed.agency_names),
+        "changed_ms": changed.changed_ms,
+        "reason": changed.reason,
+        "replacement": None if changed.replacement is None else str(changed.replacement),
     }
 
 
@@ -185,6 +197,8 @@ def _proven_lines(proven: Proven) -> list[str]:
     if proven.expires is not None:
         lines.append(f"Valid:      through {proven.expires}")
     lines.append(f"Status:     {proven.status.name.lower()}, as of {moment(proven.as_of_ms)}")
+    if proven.changed is not None:
+        lines += _changed_lines(proven.changed)
     lines.append(f"Reference:  index {proven.index}")
     # What the issuer wrote stands between quotation marks, and apart from what was checked here: no
     # text can pass itself off as a file that was compared.
@@ -206,6 +220,15 @@ def _proven_lines(proven: Proven) -> list[str]:
         lines += ["", "Attestations, in order:"]
     for link in proven.attestations:
         lines += _link_lines(link, proven)
+    return lines
+
+
+def _changed_lines(changed: Changed) -> list[str]:
+    by = _names(changed.agency_names) + f" (agency {changed.agency})" if changed.agency else "the authority"
+    lines = [f"            since {moment(changed.changed_ms)}, by {by}, index {changed.index}"]
+    lines.append(f"            reason: {REASONS.get(changed.reason, f'number {changed.reason}')}")
+    if changed.replacement is not None:
+        lines.append(f"            in its place: the document at index {changed.replacement}")
     return lines
 
 
