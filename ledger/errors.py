@@ -69,6 +69,12 @@ class DocumentFormatError(FormatError):
     code = "MALFORMED_DOCUMENT"
 
 
+class ReferenceInvalid(FormatError):
+    """A reference number whose check digits do not fit: it was misread or mistyped."""
+
+    code = "REFERENCE_INVALID"
+
+
 class TooLarge(FormatError):
     """A size cap was passed; nothing was parsed."""
 
