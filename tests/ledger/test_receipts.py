@@ -132,7 +132,7 @@ def test_another_documents_index_is_refused(issued: Issued) -> None:
     with pytest.raises(CommitmentMismatch):
         builder.build(issued.document.disclose(SEED), issued.index - 1)
     with pytest.raises(OutOfRange):
-        builder.build(issued.document.disclose(SEED), builder.size)
+        builder.build(issued.document.disclose(SEED), static.tree.size)
 
 
 def test_another_ledgers_checkpoint_is_refused(issued: Issued) -> None:
