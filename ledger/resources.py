@@ -128,6 +128,7 @@ class Event:
 
 _EVENT: Final = Struct(">HBQ")
 MAX_EVENTS_BYTES: Final = 8 << 20
+MAX_EVENTS: Final = MAX_EVENTS_BYTES // _EVENT.size
 
 
 def encode_events(events: Iterable[Event]) -> bytes:
