@@ -13,10 +13,10 @@ from ledger.hashing import leaf_hash
 from ledger.leaves import LeafType, leaf_type
 from ledger.merkle_list import MerkleList
 from ledger.proven_registry import ProvenRegistry
-from ledger.receipts import ProvenChunk, ProvenLeaf, ProvenSubmission, Receipt, RegistryProof
+from ledger.proven_status import ProvenStatus
+from ledger.receipts import ProvenLeaf, ProvenSubmission, Receipt, RegistryProof
 from ledger.records import MAX_RECORDS, Issue
-from ledger.resources import Resources, fetch_status_chunk, fetch_status_list
-from ledger.status import chunk_count, chunk_of
+from ledger.resources import Resources
 from ledger.submissions import SubmissionLeaf
 from ledger.trust import TrustedLedger
 
@@ -25,13 +25,11 @@ class ReceiptBuilder:
     """Receipts as of one checkpoint. Raises CheckpointUntrusted unless the trusted ledger signed it."""
 
     def __init__(self, resources: Resources, ledger: TrustedLedger, checkpoint: bytes) -> None:
-        self._resources = resources
         self._ledger = ledger
         self._registry = ProvenRegistry(resources, ledger, checkpoint)
         self._log = self._registry.log
-        self._chunks: dict[int, ProvenChunk] = {}
         self._submissions: dict[int, tuple[ProvenLeaf, list[bytes]]] = {}
-        self._status_list = self._fetch_status_list()
+        self._status = ProvenStatus(resources, self._log)
 
     def build(self, document: Disclosure, index: int) -> Receipt:
         """The receipt of the document that was logged at ``index``.
@@ -52,7 +50,7 @@ class ReceiptBuilder:
             checkpoint=self._log.signed.data,
             issue=issue,
             seal=self._log.seal_proof,
-            status=self._chunk(index),
+            status=self._status.chunk(index),
             submission=submission,
             registry=RegistryProof(
                 ledger=registry.ledger_proof,
@@ -82,19 +80,3 @@ class ReceiptBuilder:
             end = min(at + 1 + count, self._log.size)
             self._submissions[at] = head, [self._log.raw_leaf(i) for i in range(at + 1, end)]
         return self._submissions[at]
-
-    # --- the status list ---
-
-    def _fetch_status_list(self) -> MerkleList:
-        root = self._log.seal.status_root
-        tree = MerkleList.of(fetch_status_list(self._resources, root, chunk_count(self._log.size)))
-        if tree.root != root:
-            raise ProofInvalid("the status list does not have the root that the seal names")
-        return tree
-
-    def _chunk(self, index: int) -> ProvenChunk:
-        number = chunk_of(index)
-        if number not in self._chunks:
-            chunk = fetch_status_chunk(self._resources, self._status_list.hashes[number])
-            self._chunks[number] = ProvenChunk(chunk, tuple(self._status_list.path(number)))
-        return self._chunks[number]
