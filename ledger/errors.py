@@ -73,6 +73,12 @@ class EnvelopeFormatError(FormatError):
     code = "MALFORMED_ENVELOPE"
 
 
+class ReferenceInvalid(FormatError):
+    """A reference number whose check digits do not fit: it was misread or mistyped."""
+
+    code = "REFERENCE_INVALID"
+
+
 class TooLarge(FormatError):
     """A size cap was passed; nothing was parsed."""
 

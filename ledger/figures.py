@@ -54,6 +54,8 @@ class Metric(IntEnum):
     OPEN = 12  # not finally answered, by the day of the SEND; a: kind
     DUE = 13  # not finally answered, by the last day on which an answer is in time; a: kind
 
+    __hash__ = int.__hash__  # an Enum's own takes a third of the time that reading counters does
+
 
 class FigureKey(NamedTuple):
     """One counter. ``period``: a month, or for OPEN and DUE a day."""

@@ -18,19 +18,18 @@ from ledger.hashing import leaf_hash
 from ledger.leaves import LeafType, leaf_type
 from ledger.merkle_list import MerkleList
 from ledger.proven_registry import ProvenRegistry
+from ledger.proven_status import ProvenStatus
 from ledger.receipts import (
     MAX_ATTESTATIONS,
     ProvenAttestation,
     ProvenChange,
-    ProvenChunk,
     ProvenLeaf,
     ProvenSubmission,
     Receipt,
     RegistryProof,
 )
 from ledger.records import MAX_RECORDS, Attest, Issue, Status, StatusChange
-from ledger.resources import Event, Resources, fetch_events, fetch_status_chunk, fetch_status_list
-from ledger.status import chunk_count, chunk_of, read_status
+from ledger.resources import Resources, SubjectEvents
 from ledger.submissions import SubmissionLeaf
 from ledger.trust import TrustedLedger
 
@@ -41,14 +40,12 @@ class ReceiptBuilder:
     """Receipts as of one checkpoint. Raises CheckpointUntrusted unless the trusted ledger signed it."""
 
     def __init__(self, resources: Resources, ledger: TrustedLedger, checkpoint: bytes) -> None:
-        self._resources = resources
         self._ledger = ledger
         self._registry = ProvenRegistry(resources, ledger, checkpoint)
         self._log = self._registry.log
-        self._chunks: dict[int, ProvenChunk] = {}
-        self._events: dict[int, list[Event]] = {}
+        self._events = SubjectEvents(resources, self._log.size)
         self._submissions: dict[int, tuple[ProvenLeaf, list[bytes]]] = {}
-        self._status_list = self._fetch_status_list()
+        self._status = ProvenStatus(resources, self._log)
 
     def build(
         self,
@@ -75,7 +72,7 @@ class ReceiptBuilder:
             checkpoint=self._log.signed.data,
             issue=issue,
             seal=self._log.seal_proof,
-            status=self._chunk(index),
+            status=self._status.chunk(index),
             submission=submission,
             registry=RegistryProof(
                 ledger=registry.ledger_proof,
@@ -98,17 +95,19 @@ class ReceiptBuilder:
         pending = [index]
         while pending:
             subject = pending.pop()
-            for one in self._events_on(subject, LeafType.ATTEST):
+            for one in self._events.on(subject, LeafType.ATTEST):
                 if one in known:
                     pending.append(one)
-                elif len(known) + len(found) < MAX_ATTESTATIONS and self._status(one) is Status.VALID:
+                elif self._status.status(one) is Status.VALID and len(known) + len(found) < MAX_ATTESTATIONS:
                     found[one] = None
                     pending.append(one)
         return found
 
     def _changed(self, index: int) -> ProvenChange | None:
         """The latest STATUS on a leaf that is not valid, if the resources name it."""
-        changes = [] if self._status(index) is Status.VALID else self._events_on(index, LeafType.STATUS)
+        if self._status.status(index) is Status.VALID:
+            return None
+        changes = self._events.on(index, LeafType.STATUS)
         if not changes:
             return None
         leaf = self._log.leaf(changes[-1])
@@ -119,20 +118,6 @@ class ReceiptBuilder:
             None if agency == AUTHORITY else self._registry.agency_proof(agency),
         )
 
-    def _events_on(self, subject: int, kind: LeafType) -> list[int]:
-        """The indexes at which a STATUS or an ATTEST on ``subject`` is said to stand, ascending."""
-        number = chunk_of(subject)
-        if number not in self._events:
-            self._events[number] = fetch_events(self._resources, number)
-        return [
-            one.index
-            for one in self._events[number]
-            if one.subject == subject and one.kind is kind and subject < one.index < self._log.size
-        ]
-
-    def _status(self, index: int) -> Status:
-        return read_status(self._chunk(index).chunk, index)
-
     def _attestation(self, index: int, copy: Disclosure | None) -> ProvenAttestation:
         leaf = self._log.leaf(index)
         record = Attest.decode(leaf.leaf)
@@ -142,7 +127,7 @@ class ReceiptBuilder:
         head = SubmissionLeaf.decode(submission.head.leaf)
         return ProvenAttestation(
             leaf=leaf,
-            status=self._chunk(index),
+            status=self._status.chunk(index),
             submission=submission,
             agency=self._registry.agency_proof(record.agency),
             keys=tuple(self._registry.key_proof(record.agency, one.number) for one in head.signatures),
@@ -169,19 +154,3 @@ class ReceiptBuilder:
             end = min(at + 1 + count, self._log.size)
             self._submissions[at] = head, [self._log.raw_leaf(i) for i in range(at + 1, end)]
         return self._submissions[at]
-
-    # --- the status list ---
-
-    def _fetch_status_list(self) -> MerkleList:
-        root = self._log.seal.status_root
-        tree = MerkleList.of(fetch_status_list(self._resources, root, chunk_count(self._log.size)))
-        if tree.root != root:
-            raise ProofInvalid("the status list does not have the root that the seal names")
-        return tree
-
-    def _chunk(self, index: int) -> ProvenChunk:
-        number = chunk_of(index)
-        if number not in self._chunks:
-            chunk = fetch_status_chunk(self._resources, self._status_list.hashes[number])
-            self._chunks[number] = ProvenChunk(chunk, tuple(self._status_list.path(number)))
-        return self._chunks[number]

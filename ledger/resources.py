@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from ledger.errors import ProofInvalid
 from ledger.hashing import HASH_SIZE, leaf_hash
 from ledger.leaves import LeafType
-from ledger.status import CHUNK_INDEXES, expand_chunk
+from ledger.status import CHUNK_INDEXES, chunk_of, expand_chunk
 from ledger.tiles import TILE_WIDTH, entries_path, parse_bundle, tile_path
 
 CHECKPOINT: Final = "checkpoint"
@@ -128,6 +128,7 @@ class Event:
 
 _EVENT: Final = Struct(">HBQ")
 MAX_EVENTS_BYTES: Final = 8 << 20
+MAX_EVENTS: Final = MAX_EVENTS_BYTES // _EVENT.size
 
 
 def encode_events(events: Iterable[Event]) -> bytes:
@@ -151,6 +152,31 @@ def fetch_events(resources: Resources, number: int) -> list[Event]:
         ]
     except ValueError as error:
         raise ProofInvalid(f"no event has this leaf type: {error}") from None
+
+
+class SubjectEvents:
+    """Where a subject's STATUS and ATTEST leaves are said to stand, in a tree of ``size`` leaves.
+
+    One fetch serves 65,536 subjects. A hint, as :func:`fetch_events` is.
+    """
+
+    def __init__(self, resources: Resources, size: int) -> None:
+        self._resources = resources
+        self._size = size
+        self._known: dict[int, dict[int, list[Event]]] = {}
+
+    def on(self, subject: int, kind: LeafType) -> list[int]:
+        """The indexes of the leaves of that type on a subject, ascending. Raises ProofInvalid."""
+        number = chunk_of(subject)
+        if number not in self._known:
+            self._known[number] = {}
+            for one in fetch_events(self._resources, number):
+                self._known[number].setdefault(one.subject, []).append(one)
+        return [
+            one.index
+            for one in self._known[number].get(subject, ())
+            if one.kind is kind and subject < one.index < self._size
+        ]
 
 
 def fetch_record(resources: Resources, record_hash: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from struct import Struct
 from typing import Final
@@ -24,6 +25,7 @@ _PAIR: Final = Struct(">QQ")
 _SEND: Final = Struct(">IQ")
 _EXCHANGE: Final = Struct(">QQQQ")
 _FIGURE: Final = Struct(">IBQHB")
+_METRICS: Final[dict[int, Metric]] = {int(metric): metric for metric in Metric}
 _KIND_CODES: Final[dict[RecordKind, int]] = {
     **{kind: int(type_) for type_, kind in RECORD_KINDS.items()},
     **{kind: 0x80 | basis for basis, kind in ISSUE_KINDS.items()},
@@ -144,13 +146,17 @@ def figure_key(key: FigureKey) -> bytes:
     return _FIGURE.pack(*key)
 
 
-def read_figure_key(row: bytes) -> FigureKey:
-    """The inverse of :func:`figure_key`. Raises StoreDamaged."""
+def read_figures(keys: Sequence[bytes], rows: Sequence[bytes]) -> dict[FigureKey, int]:
+    """Counters by their keys, those of :func:`figure_key`; about 1 µs each. Raises StoreDamaged."""
     try:
-        agency, metric, period, a, b = _FIGURE.unpack(row)
-        return FigureKey(agency, Metric(metric), period, a, b)
-    except (struct.error, ValueError):
-        raise StoreDamaged(f"{len(row)} bytes are no key of a figure", where="figures") from None
+        names = [
+            FigureKey(agency, _METRICS[metric], period, a, b)
+            for agency, metric, period, a, b in _FIGURE.iter_unpack(b"".join(keys))
+        ]
+        counts = Struct(f">{len(rows)}Q").unpack(b"".join(rows))
+        return dict(zip(names, counts, strict=True))
+    except (struct.error, KeyError, ValueError):
+        raise StoreDamaged(f"among {len(rows)} rows is one that is no figure", where="figures") from None
 
 
 def split_hashes(row: bytes) -> tuple[bytes, ...]:

@@ -30,7 +30,9 @@ from ledger.submissions import SubmissionLeaf
 from node.config import MAX_BULK, MEBIBYTE, Address, RequestLimits, Settings
 from node.envelopes import Authorization, Envelopes
 from node.errors import NodeError, Stopping, TooManyStreams
+from node.grpc_answers import exchanges_response, figures_response, reference_response, sends_response
 from node.grpc_errors import Refusal, fault, refuse
+from node.inquiries import Inquiries
 from node.metrics import Metrics
 from node.reads import BlockHead, Reads
 from node.releases import Releases
@@ -191,6 +193,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     def __init__(
         self,
         reads: Reads,
+        inquiries: Inquiries,
         writes: Writes,
         envelopes: Envelopes,
         releases: Releases,
@@ -202,6 +205,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self.metrics = metrics
         self.watches = watches
         self._reads = reads
+        self._inquiries = inquiries
         self._writes = writes
         self._envelopes = envelopes
         self._releases = releases
@@ -341,6 +345,31 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     ) -> ledger_pb2.LookupCommitmentResponse:
         indexes, size = self._reads.lookup(request.agency, request.commitment)
         return ledger_pb2.LookupCommitmentResponse(indexes=indexes, tree_size=size)
+
+    @_unary()
+    async def LookupReference(  # noqa: N802
+        self, request: ledger_pb2.LookupReferenceRequest, context: Context
+    ) -> ledger_pb2.LookupReferenceResponse:
+        return reference_response(*self._inquiries.reference(request.number))
+
+    @_unary()
+    async def GetExchanges(  # noqa: N802
+        self, request: ledger_pb2.GetExchangesRequest, context: Context
+    ) -> ledger_pb2.GetExchangesResponse:
+        return exchanges_response(*await self._inquiries.exchanges(request.indexes))
+
+    @_unary()
+    async def ListSends(  # noqa: N802
+        self, request: ledger_pb2.ListSendsRequest, context: Context
+    ) -> ledger_pb2.ListSendsResponse:
+        page = await self._inquiries.sends_to(request.recipient, request.start, request.limit)
+        return sends_response(page)
+
+    @_unary()
+    async def GetFigures(  # noqa: N802
+        self, request: ledger_pb2.GetFiguresRequest, context: Context
+    ) -> ledger_pb2.GetFiguresResponse:
+        return figures_response(await self._inquiries.figures(request.agency))
 
     @_stream
     async def WatchBlocks(  # noqa: N802

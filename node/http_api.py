@@ -6,6 +6,8 @@ ignores them would hand out a wrong proof.
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Annotated, Any, Final
@@ -16,15 +18,21 @@ from pydantic import BeforeValidator
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from ledger.canonical_json import Json
 from ledger.changes import MAX_AGENCY
 from ledger.errors import FormatError, SudurError
+from ledger.inquiries import MAX_SENDS, as_of_json, referred_json, sent_json
+from ledger.reports import figures_csv, figures_json, report
 from node import http_models as models
+from node import inquiry_models as shown
 from node.grpc_api import SOFTWARE_VERSION
 from node.http_edge import PROBLEM, fault, problem, problem_of
+from node.inquiries import AgencyFigures, Inquiries
 from node.metrics import MEDIA_TYPE, Metrics
 from node.reads import Reads
 from node.resources import BYTES, IMMUTABLE, JSON, NEVER, NEWEST, TEXT, Resource, Resources
 
+CSV: Final = "text/csv; charset=utf-8"
 A_DAY: Final = "public, max-age=86400"
 """For decoded entries: the leaf never changes, but how it is shown may with the software."""
 _MOST: Final = 2**64 - 1
@@ -40,6 +48,7 @@ def _decimal(text: object) -> int:
 
 Number = Annotated[int, BeforeValidator(_decimal), Path(ge=0, le=_MOST, examples=[1024])]
 AgencyNumber = Annotated[int, BeforeValidator(_decimal), Path(ge=0, le=MAX_AGENCY, examples=[7])]
+ReferenceNumber = Annotated[str, Path(description="index and check digits", examples=["101754"])]
 Root = Annotated[str, Path(description="64 hexadecimal digits")]
 TilePath = Annotated[str, Path(description="<N>[.p/<W>] as in C2SP tlog-tiles", examples=["x001/x234/067"])]
 
@@ -54,12 +63,13 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def _raw(media_type: str, text: str) -> dict[int | str, dict[str, Any]]:
-    schema = {"type": "string"} if media_type == TEXT else {"type": "string", "format": "binary"}
+    schema = {"type": "string"} if media_type in (TEXT, CSV) else {"type": "string", "format": "binary"}
     return {200: {"description": text, "content": {media_type: {"schema": schema}}}, **_ERRORS}
 
 
 def make_app(
     reads: Reads,
+    inquiries: Inquiries,
     resources: Resources,
     metrics: Metrics,
     readiness: Callable[[], list[str]],
@@ -78,6 +88,7 @@ def make_app(
     _add_problems(app)
     _add_static(app, resources)
     _add_json(app, reads, metrics)
+    _add_inquiries(app, inquiries)
     _add_operations(app, reads, metrics, readiness)
     return app
 
@@ -143,6 +154,10 @@ def _add_static(app: FastAPI, resources: Resources) -> None:
     async def status_chunk(leaf_hash: Root) -> Response:
         return _serve(resources.status_chunk(leaf_hash))
 
+    @get("/status/events/{number}", BYTES, "The STATUS and ATTEST leaves on the subjects of a status chunk")
+    async def status_events(number: Number) -> Response:
+        return _serve(await asyncio.to_thread(resources.status_events, number))
+
     @get("/registry/record/{leaf_hash}", JSON, "A registry record: canonical JSON, as it is hashed")
     async def registry_record(leaf_hash: Root) -> Response:
         return _serve(resources.registry_record(leaf_hash))
@@ -190,8 +205,8 @@ def _add_json(app: FastAPI, reads: Reads, metrics: Metrics) -> None:
     async def entry(index: Number) -> Response:
         leaf = reads.leaf(index)
         block = reads.block_of(index)
-        shown = models.entry(index, leaf, block=block.number, block_size=block.size, time_ms=block.time_ms)
-        return _json(shown, A_DAY)
+        made = models.entry(index, leaf, block=block.number, block_size=block.size, time_ms=block.time_ms)
+        return _json(made, A_DAY)
 
     @get("/v1/proof/inclusion/{index}/{size}", models.InclusionAnswer, "That a leaf is in a tree")
     async def inclusion(index: Number, size: Number) -> Response:
@@ -232,6 +247,56 @@ def _add_json(app: FastAPI, reads: Reads, metrics: Metrics) -> None:
         indexes, size = reads.lookup(agency, wanted)
         answer = models.LookupAnswer(agency=agency, commitment=commitment, indexes=indexes, size=size)
         return _json(answer, NEWEST)
+
+
+def _add_inquiries(app: FastAPI, inquiries: Inquiries) -> None:
+    def get(
+        path: str, model: type[models.Model], text: str
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        return app.get(path, tags=["inquiries"], summary=text, response_model=model, responses=_ERRORS)
+
+    @get("/v1/reference/{number}", shown.ReferenceAnswer, "What the leaf with a reference number is")
+    async def reference(number: ReferenceNumber) -> Response:
+        return _newest(referred_json(*inquiries.reference(number)))
+
+    @get("/v1/exchange/{index}", shown.ExchangeAnswer, "What has become of a SEND")
+    async def exchange(index: Number) -> Response:
+        (sent,), as_of = await inquiries.exchanges([index])
+        return _newest({**sent_json(sent, as_of), **as_of_json(as_of)})
+
+    @get("/v1/sends/{recipient}/{start}", shown.SendsAnswer, "The SENDs to an agency from an index on")
+    async def sends(recipient: AgencyNumber, start: Number) -> Response:
+        page = await inquiries.sends_to(recipient, start, MAX_SENDS)
+        listed = [sent_json(one, page.as_of) for one in page.sends]
+        return _newest({"sends": listed, "next": page.next, **as_of_json(page.as_of)})
+
+    @get("/v1/figures/{agency}", shown.FiguresAnswer, "An agency's figures; 0: of the whole ledger")
+    async def figures(agency: AgencyNumber) -> Response:
+        found = await inquiries.figures(agency)
+        return await asyncio.to_thread(_figures, found)
+
+    @app.get(
+        "/v1/figures/{agency}/csv",
+        tags=["inquiries"],
+        summary="Its counters as rows for a spreadsheet",
+        responses=_raw(CSV, "One row a counter"),
+        response_class=Response,
+    )
+    async def figures_rows(agency: AgencyNumber) -> Response:
+        found = await inquiries.figures(agency)
+        rows = await asyncio.to_thread(figures_csv, agency, found.figures, found.as_of)
+        return Response(rows, 200, {"cache-control": NEWEST}, CSV)
+
+
+def _figures(found: AgencyFigures) -> Response:
+    made = report(found.agency.number, found.figures, found.as_of)
+    return _newest(figures_json(found.figures, made, found.agency.names))
+
+
+def _newest(answer: Json) -> Response:
+    """An answer as of the newest checkpoint."""
+    body = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+    return Response(body, 200, {"cache-control": NEWEST}, JSON)
 
 
 def _check_named(size: int, where: str) -> None:

@@ -28,6 +28,7 @@ from node.grpc_api import SERVICE, SOFTWARE_VERSION, GrpcServer, LedgerServicer,
 from node.http_api import make_app
 from node.http_edge import MAX_HEAD, Edge
 from node.http_protocol import HEAD_S, HttpProtocol
+from node.inquiries import Inquiries
 from node.metrics import Gauges, Metrics
 from node.node import LedgerNode, NodeSettings
 from node.reads import Reads
@@ -121,6 +122,7 @@ async def start_node(
         )
         writes = Writes(ledger, envelopes, metrics)
         releases = Releases(ledger, metrics, writes.stopping)
+        inquiries = Inquiries(ledger, releases)
         unready = partial(_unready, settings, ledger, writes)
         metrics.read(
             Gauges(
@@ -135,9 +137,17 @@ async def start_node(
         ledger.sequencer.start()
         keeper.start()
         servicer = LedgerServicer(
-            reads, writes, envelopes, releases, metrics, grpc_server.watches, settings.limits, resources_url
+            reads,
+            inquiries,
+            writes,
+            envelopes,
+            releases,
+            metrics,
+            grpc_server.watches,
+            settings.limits,
+            resources_url,
         )
-        app = make_app(reads, Resources(ledger, reads), metrics, unready)
+        app = make_app(reads, inquiries, Resources(ledger, reads), metrics, unready)
         http_server = HttpServer(Edge(app, metrics), settings)
         await grpc_server.set_serving(True)
         await grpc_server.start(servicer)

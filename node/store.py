@@ -409,17 +409,19 @@ class Store:
     def figures(self, agency: int) -> tuple[Mapping[FigureKey, int], int]:
         """All counters of an agency (0: of the whole ledger), and the size that they are as of.
 
-        About 2 µs a counter.
+        Under 2 µs a counter.
         """
+        prefix = codec.u32(agency)
         while True:
             before = self._figures_size()
-            figures = {}
-            for key, row in self._db.rows(FIGURES, codec.u32(agency)):
-                if key[:4] != codec.u32(agency):
+            keys, rows = [], []
+            for key, row in self._db.rows(FIGURES, prefix):
+                if not key.startswith(prefix):
                     break
-                figures[codec.read_figure_key(key)] = codec.read_u64(row)
+                keys.append(key)
+                rows.append(row)
             if self._figures_size() == before:  # else a block came in between
-                return figures, before
+                return codec.read_figures(keys, rows), before
 
     def _figures_size(self) -> int:
         row = self._db.get(FIGURES, b"")

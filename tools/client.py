@@ -25,11 +25,13 @@ from grpc_status import rpc_status
 
 import ledger.errors as core
 from ledger.envelopes import Verb, check_digest, digest_of, request_message
-from ledger.errors import IndexedRuleError, RegistryConflict, SudurError
+from ledger.errors import FormatError, IndexedRuleError, RegistryConflict, SudurError
+from ledger.inquiries import AsOf, Referred, Sent
 from ledger.signatures import key_fingerprint
 from sudur.v1 import ledger_pb2 as pb
 from sudur.v1.ledger_pb2_grpc import LedgerServiceStub
 from tools import errors
+from tools.answers import FiguresAnswer, read_exchanges, read_figures, read_reference, read_sends
 from tools.errors import AnswerWrong, DiskFull, QueueFull, ReadOnly, RemoteError, Stopping, Unavailable
 from tools.signing import NumberedSigner, SignedSubmission
 
@@ -239,6 +241,50 @@ class LedgerClient:
         except errors.NotFound:
             return ()
 
+    def reference(self, number: str) -> tuple[Referred, AsOf]:
+        """What the leaf with a reference number is. Unproven.
+
+        Raises FormatError, ReferenceInvalid, OutOfRange, AnswerWrong, Unavailable.
+        """
+        request = pb.LookupReferenceRequest(number=number)
+        return self._read(read_reference, self._call(self._stub.LookupReference, request))
+
+    def exchanges(self, indexes: Sequence[int]) -> tuple[list[Sent], AsOf]:
+        """What has become of 1 to 256 SENDs, in order. Unproven. Raises OutOfRange, NotFound, AnswerWrong."""
+        answer = self._call(self._stub.GetExchanges, pb.GetExchangesRequest(indexes=indexes))
+        sends, as_of = self._read(read_exchanges, answer)
+        if [sent.index for sent in sends] != list(indexes):
+            raise AnswerWrong("the exchanges are not those that were asked for", where=self.address)
+        return sends, as_of
+
+    def sends_to(self, recipient: int, start: int = 0) -> Iterator[Sent]:
+        """The SENDs to an agency from index ``start`` on, ascending, page by page. Unproven.
+
+        Raises UnknownAgency, AnswerWrong, Unavailable.
+        """
+        following: int | None = start
+        while following is not None:
+            at = following
+            request = pb.ListSendsRequest(recipient=recipient, start=at)
+            sends, following = self._read(read_sends, self._call(self._stub.ListSends, request))
+            indexes = [sent.index for sent in sends]
+            if indexes != sorted(set(indexes)) or any(index < at for index in indexes):
+                raise AnswerWrong("the SENDs are not in order", where=self.address)
+            if following is not None and (not indexes or following <= indexes[-1]):
+                raise AnswerWrong("the next page does not come after this one", where=self.address)
+            yield from sends
+
+    def figures(self, agency: int) -> FiguresAnswer:
+        """All counters of an agency; 0: of the whole ledger. Unproven: replay the log to be sure.
+
+        Raises UnknownAgency, AnswerWrong, Unavailable.
+        """
+        answer = self._call(self._stub.GetFigures, pb.GetFiguresRequest(agency=agency))
+        found = self._read(read_figures, answer)
+        if found.agency.number != agency:
+            raise AnswerWrong("the figures are of another agency", where=self.address)
+        return found
+
     def watch(self, from_block: int) -> Iterator[pb.Block]:
         """Heads of blocks, first those there are, then each new one. Raises Unavailable when it breaks."""
         try:
@@ -350,6 +396,13 @@ class LedgerClient:
         return self._call(self._stub.DropEnvelope, request).dropped
 
     # --- one call ---
+
+    def _read(self, reader: Callable[[Any], _T], answer: Any) -> _T:
+        """An answer as values of ours. Raises AnswerWrong for what the contract does not allow."""
+        try:
+            return reader(answer)
+        except FormatError as error:
+            raise AnswerWrong(str(error), where=self.address) from None
 
     def _call(self, method: Callable[..., _T], request: Any) -> _T:
         """Call until an answer, a lasting refusal, or the end of patience."""

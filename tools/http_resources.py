@@ -2,7 +2,7 @@
 
 Each kind of resource has its own size cap, which holds while the body arrives; redirects are not
 followed. A fetch has a deadline for all of it, so that a server that sends a byte now and then holds
-nobody up. What never changes is fetched once: all but the newest checkpoint stays in memory, up to
+nobody up. What never changes is fetched once: it stays in memory, up to
 64 MiB, so that many receipts of one block cost few requests.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 
 import httpx
 
-from ledger.resources import CHECKPOINT
+from ledger.resources import CHECKPOINT, MAX_EVENTS_BYTES
 from ledger.tiles import FULL_TILE_BYTES, MAX_BUNDLE_BYTES
 from tools.errors import AnswerWrong, NotFound, Unavailable, Usage
 
@@ -31,7 +31,11 @@ _CAPS: Final = (
     ("registry/", 1 << 20),
     ("status/chunk/", 32_768),
     ("status/list/", 16 << 20),
+    ("status/events/", MAX_EVENTS_BYTES),
+    ("v1/figures/", 128 << 20),
+    ("v1/", 1 << 20),
 )
+_CHANGING: Final = ("status/events/", "v1/")
 _HOST: Final = re.compile(rb"[A-Za-z0-9_.:-]+")
 _CACHE_BYTES: Final = 64 << 20
 
@@ -94,7 +98,7 @@ class HttpResources:
             self._kept.move_to_end(path)
             return kept
         data = self._get(path)
-        if path != CHECKPOINT:
+        if path != CHECKPOINT and not path.startswith(_CHANGING):
             self._keep(path, data)
         return data
 

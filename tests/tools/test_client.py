@@ -58,6 +58,7 @@ class Scripted(LedgerServiceServicer):
         return answer
 
     GetLedger = GetCheckpoint = GetRegistryRecord = LookupCommitment = _next
+    LookupReference = GetExchanges = ListSends = GetFigures = _next
     GetInclusionProof = GetInclusionProofs = GetConsistencyProof = WatchBlocks = _next
     Submit = SubmitBulk = ChangeRegistry = _next
     PutEnvelope = GetEnvelope = DropEnvelope = _next
@@ -100,6 +101,7 @@ Node = tuple[Scripted, LedgerClient, list[float]]
         ("MALFORMED", code_pb2.INVALID_ARGUMENT, core.FormatError),
         ("MALFORMED_LEAF", code_pb2.INVALID_ARGUMENT, core.LeafFormatError),
         ("MALFORMED_ENVELOPE", code_pb2.INVALID_ARGUMENT, core.EnvelopeFormatError),
+        ("REFERENCE_INVALID", code_pb2.INVALID_ARGUMENT, core.ReferenceInvalid),
         ("TOO_LARGE", code_pb2.INVALID_ARGUMENT, core.TooLarge),
         ("WRONG_COUNT", code_pb2.INVALID_ARGUMENT, core.WrongCount),
         ("WRONG_RECORDS_ROOT", code_pb2.INVALID_ARGUMENT, core.WrongRecordsRoot),

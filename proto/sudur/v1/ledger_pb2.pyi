@@ -33,6 +33,7 @@ limit.
   MALFORMED                     INVALID_ARGUMENT     a request field has the wrong length or form
   MALFORMED_LEAF                INVALID_ARGUMENT     a leaf is not in its one canonical form
   MALFORMED_ENVELOPE            INVALID_ARGUMENT     an envelope is not in its one canonical form
+  REFERENCE_INVALID             INVALID_ARGUMENT     a reference number whose check digits do not fit
   TOO_LARGE                     INVALID_ARGUMENT     a size limit was passed; nothing was parsed
   WRONG_COUNT                   INVALID_ARGUMENT     the records are not as many as the SUBMISSION says
   WRONG_RECORDS_ROOT            INVALID_ARGUMENT     the records are not those the SUBMISSION commits to
@@ -59,6 +60,7 @@ limit.
   ENVELOPE_MISSING              FAILED_PRECONDITION  a record names an envelope not held here; put it first
   ENVELOPE_WRONG_RECIPIENT      FAILED_PRECONDITION  a record names an envelope that is for another agency
   DUPLICATE_ISSUE               ALREADY_EXISTS       the agency issued this commitment before; `index`
+  DUPLICATE_ATTEST              ALREADY_EXISTS       the agency attested the subject so before; `index`
   ALREADY_ANSWERED              ALREADY_EXISTS       the request has such an answer already; `index`
   KEY_REUSED                    ALREADY_EXISTS       a public key is registered once ever
   STATUS_STALE                  ABORTED              `previous` is not the subject's latest status; `index`
@@ -916,6 +918,538 @@ class LookupCommitmentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LookupCommitmentResponse: _TypeAlias = LookupCommitmentResponse  # noqa: Y015
+
+@_typing.final
+class LookupReferenceRequest(_message.Message):
+    """Which reference number."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    number: _builtins.str
+    """The number as it was read out; spaces and hyphens do not matter, and digits may be Arabic ones."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LookupReferenceRequest: _TypeAlias = LookupReferenceRequest  # noqa: Y015
+
+@_typing.final
+class LookupReferenceResponse(_message.Message):
+    """The leaf with that number."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    AGENCY_FIELD_NUMBER: _builtins.int
+    TIME_MS_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
+    ISSUED_FIELD_NUMBER: _builtins.int
+    ATTESTATION_FIELD_NUMBER: _builtins.int
+    EXCHANGE_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    TREE_SIZE_FIELD_NUMBER: _builtins.int
+    AS_OF_MS_FIELD_NUMBER: _builtins.int
+    REMARK_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Index of the leaf."""
+    kind: Global___LeafKind.ValueType
+    """Its kind."""
+    time_ms: _builtins.int
+    """Time of the seal of its block, in ms since 1970 UTC."""
+    subject: _builtins.int
+    """Index of the leaf that it speaks of (of a STATUS, ATTEST or ANSWER); NONE otherwise."""
+    attestation: _builtins.int
+    """Kind of attestation, of an ATTEST; 0 otherwise."""
+    tree_size: _builtins.int
+    """Tree size that the answer is as of."""
+    as_of_ms: _builtins.int
+    """Time of the seal at `tree_size` - 1, in ms since 1970 UTC: "now", in what is said above."""
+    remark: _builtins.str
+    """That this does not verify a paper, as a sentence to read out."""
+    @_builtins.property
+    def agency(self) -> Global___NamedAgency:
+        """The agency whose leaf it is; number 0 for the authority and the ledger itself."""
+
+    @_builtins.property
+    def standing(self) -> Global___Standing:
+        """How it stands now; set for an ISSUE and an ATTEST."""
+
+    @_builtins.property
+    def issued(self) -> Global___IssuedDocument:
+        """What an ISSUE declares; set for one."""
+
+    @_builtins.property
+    def exchange(self) -> Global___Exchange:
+        """What has become of a SEND; set for one."""
+
+    @_builtins.property
+    def recipient(self) -> Global___NamedAgency:
+        """The agency that a SEND went to; set for one."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        kind: Global___LeafKind.ValueType = ...,
+        agency: Global___NamedAgency | None = ...,
+        time_ms: _builtins.int = ...,
+        subject: _builtins.int = ...,
+        standing: Global___Standing | None = ...,
+        issued: Global___IssuedDocument | None = ...,
+        attestation: _builtins.int = ...,
+        exchange: Global___Exchange | None = ...,
+        recipient: Global___NamedAgency | None = ...,
+        tree_size: _builtins.int = ...,
+        as_of_ms: _builtins.int = ...,
+        remark: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "exchange", b"exchange", "issued", b"issued", "recipient", b"recipient", "standing", b"standing"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "as_of_ms", b"as_of_ms", "attestation", b"attestation", "exchange", b"exchange", "index", b"index", "issued", b"issued", "kind", b"kind", "recipient", b"recipient", "remark", b"remark", "standing", b"standing", "subject", b"subject", "time_ms", b"time_ms", "tree_size", b"tree_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LookupReferenceResponse: _TypeAlias = LookupReferenceResponse  # noqa: Y015
+
+@_typing.final
+class Text(_message.Message):
+    """A text in one language."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    language: _builtins.str
+    """BCP 47 language tag."""
+    text: _builtins.str
+    """The text."""
+    def __init__(
+        self,
+        *,
+        language: _builtins.str = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["language", b"language", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Text: _TypeAlias = Text  # noqa: Y015
+
+@_typing.final
+class NamedAgency(_message.Message):
+    """An agency with its names."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Its number; 0 for the authority."""
+    @_builtins.property
+    def names(self) -> _containers.RepeatedCompositeFieldContainer[Global___Text]:
+        """Its present names by language; none for the authority."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        names: _abc.Iterable[Global___Text] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NamedAgency: _TypeAlias = NamedAgency  # noqa: Y015
+
+@_typing.final
+class IssuedDocument(_message.Message):
+    """What an ISSUE declares."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_TYPE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
+    document_type: _builtins.int
+    """Number of the document type; 0 for none."""
+    basis: _builtins.int
+    """0 original, 1 confirmed from an archive, 2 migrated from an older system, 3 replacement."""
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Text]:
+        """Labels of the type by language; none for none."""
+
+    def __init__(
+        self,
+        *,
+        document_type: _builtins.int = ...,
+        labels: _abc.Iterable[Global___Text] | None = ...,
+        basis: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "document_type", b"document_type", "labels", b"labels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IssuedDocument: _TypeAlias = IssuedDocument  # noqa: Y015
+
+@_typing.final
+class Standing(_message.Message):
+    """The status of an ISSUE or an ATTEST."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    TIME_MS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REPLACEMENT_FIELD_NUMBER: _builtins.int
+    status: _builtins.int
+    """0 valid, 1 revoked, 2 suspended, 3 superseded."""
+    changed: _builtins.int
+    """Index of the latest STATUS on it; NONE when there is none: then what follows says nothing."""
+    time_ms: _builtins.int
+    """Time of the seal of that STATUS's block, in ms since 1970 UTC."""
+    reason: _builtins.int
+    """Reason given in it; 0 unstated."""
+    replacement: _builtins.int
+    """Index of the replacement named in it, or NONE."""
+    def __init__(
+        self,
+        *,
+        status: _builtins.int = ...,
+        changed: _builtins.int = ...,
+        time_ms: _builtins.int = ...,
+        reason: _builtins.int = ...,
+        replacement: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "reason", b"reason", "replacement", b"replacement", "status", b"status", "time_ms", b"time_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Standing: _TypeAlias = Standing  # noqa: Y015
+
+@_typing.final
+class Exchange(_message.Message):
+    """A SEND and what has become of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    AGENCY_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    TIME_MS_FIELD_NUMBER: _builtins.int
+    DUE_DAYS_FIELD_NUMBER: _builtins.int
+    FOLLOWS_FIELD_NUMBER: _builtins.int
+    REMINDS_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    FINAL_FIELD_NUMBER: _builtins.int
+    OVERDUE_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Index of the SEND."""
+    agency: _builtins.int
+    """Number of the agency that sent."""
+    recipient: _builtins.int
+    """Number of the agency that it went to."""
+    kind: _builtins.int
+    """1 request for confirmation, 2 circulated document."""
+    time_ms: _builtins.int
+    """Time of the seal of its block, in ms since 1970 UTC."""
+    due_days: _builtins.int
+    """Days within which a final answer is due; 0 for none."""
+    follows: _builtins.int
+    """Index of the earlier SEND that it follows, or NONE."""
+    reminds: _builtins.int
+    """Index of the SEND that it reminds of, and that is answered in its stead, or NONE."""
+    overdue: _builtins.bool
+    """Whether the final answer is missing after its last day."""
+    @_builtins.property
+    def received(self) -> Global___Reply:
+        """The ANSWER that marks it as received, if there is one."""
+
+    @_builtins.property
+    def final(self) -> Global___Reply:
+        """The final ANSWER, if there is one."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        agency: _builtins.int = ...,
+        recipient: _builtins.int = ...,
+        kind: _builtins.int = ...,
+        time_ms: _builtins.int = ...,
+        due_days: _builtins.int = ...,
+        follows: _builtins.int = ...,
+        reminds: _builtins.int = ...,
+        received: Global___Reply | None = ...,
+        final: Global___Reply | None = ...,
+        overdue: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["final", b"final", "received", b"received"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "due_days", b"due_days", "final", b"final", "follows", b"follows", "index", b"index", "kind", b"kind", "overdue", b"overdue", "received", b"received", "recipient", b"recipient", "reminds", b"reminds", "time_ms", b"time_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Exchange: _TypeAlias = Exchange  # noqa: Y015
+
+@_typing.final
+class Reply(_message.Message):
+    """An ANSWER to a SEND."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    AGENCY_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    TIME_MS_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Index of the ANSWER."""
+    agency: _builtins.int
+    """Number of the agency that gave it: the recipient, or its successor."""
+    outcome: _builtins.int
+    """1 received, 2 answered, 3 returned."""
+    time_ms: _builtins.int
+    """Time of the seal of its block, in ms since 1970 UTC."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        agency: _builtins.int = ...,
+        outcome: _builtins.int = ...,
+        time_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "index", b"index", "outcome", b"outcome", "time_ms", b"time_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reply: _TypeAlias = Reply  # noqa: Y015
+
+@_typing.final
+class GetExchangesRequest(_message.Message):
+    """Which SENDs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEXES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Indexes of the SENDs, 1 to 256, in any order."""
+
+    def __init__(
+        self,
+        *,
+        indexes: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["indexes", b"indexes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetExchangesRequest: _TypeAlias = GetExchangesRequest  # noqa: Y015
+
+@_typing.final
+class GetExchangesResponse(_message.Message):
+    """What has become of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXCHANGES_FIELD_NUMBER: _builtins.int
+    TREE_SIZE_FIELD_NUMBER: _builtins.int
+    AS_OF_MS_FIELD_NUMBER: _builtins.int
+    tree_size: _builtins.int
+    """Tree size that the answer is as of."""
+    as_of_ms: _builtins.int
+    """Time of the seal at `tree_size` - 1, in ms since 1970 UTC."""
+    @_builtins.property
+    def exchanges(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exchange]:
+        """One for each index, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        exchanges: _abc.Iterable[Global___Exchange] | None = ...,
+        tree_size: _builtins.int = ...,
+        as_of_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_ms", b"as_of_ms", "exchanges", b"exchanges", "tree_size", b"tree_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetExchangesResponse: _TypeAlias = GetExchangesResponse  # noqa: Y015
+
+@_typing.final
+class ListSendsRequest(_message.Message):
+    """Whose SENDs, and from where on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    recipient: _builtins.int
+    """Number of the agency that they went to."""
+    start: _builtins.int
+    """Index from which on SENDs are wanted."""
+    limit: _builtins.int
+    """How many at most; 0, or above 256: 256."""
+    def __init__(
+        self,
+        *,
+        recipient: _builtins.int = ...,
+        start: _builtins.int = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "recipient", b"recipient", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSendsRequest: _TypeAlias = ListSendsRequest  # noqa: Y015
+
+@_typing.final
+class ListSendsResponse(_message.Message):
+    """A page of SENDs to an agency."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXCHANGES_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    TREE_SIZE_FIELD_NUMBER: _builtins.int
+    AS_OF_MS_FIELD_NUMBER: _builtins.int
+    next: _builtins.int
+    """The `start` of the next page; NONE when there is no more."""
+    tree_size: _builtins.int
+    """Tree size that the answer is as of."""
+    as_of_ms: _builtins.int
+    """Time of the seal at `tree_size` - 1, in ms since 1970 UTC."""
+    @_builtins.property
+    def exchanges(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exchange]:
+        """The SENDs with what has become of each, ascending by index."""
+
+    def __init__(
+        self,
+        *,
+        exchanges: _abc.Iterable[Global___Exchange] | None = ...,
+        next: _builtins.int = ...,
+        tree_size: _builtins.int = ...,
+        as_of_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_ms", b"as_of_ms", "exchanges", b"exchanges", "next", b"next", "tree_size", b"tree_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSendsResponse: _TypeAlias = ListSendsResponse  # noqa: Y015
+
+@_typing.final
+class GetFiguresRequest(_message.Message):
+    """Whose figures."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENCY_FIELD_NUMBER: _builtins.int
+    agency: _builtins.int
+    """Number of the agency; 0 for the whole ledger."""
+    def __init__(
+        self,
+        *,
+        agency: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFiguresRequest: _TypeAlias = GetFiguresRequest  # noqa: Y015
+
+@_typing.final
+class GetFiguresResponse(_message.Message):
+    """The counters of an agency, by columns: what stands at one position of each list belongs together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRICS_FIELD_NUMBER: _builtins.int
+    PERIODS_FIELD_NUMBER: _builtins.int
+    A_FIELD_NUMBER: _builtins.int
+    B_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    TREE_SIZE_FIELD_NUMBER: _builtins.int
+    AS_OF_MS_FIELD_NUMBER: _builtins.int
+    AGENCY_FIELD_NUMBER: _builtins.int
+    tree_size: _builtins.int
+    """Tree size that the answer is as of."""
+    as_of_ms: _builtins.int
+    """Time of the seal at `tree_size` - 1, in ms since 1970 UTC."""
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """What is counted (docs/format.md, section Figures)."""
+
+    @_builtins.property
+    def periods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The month, as months since January 1970 UTC; of what is open and due the day, as days since then."""
+
+    @_builtins.property
+    def a(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """What the metric's `a` says."""
+
+    @_builtins.property
+    def b(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """What the metric's `b` says."""
+
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The counts; none is 0."""
+
+    @_builtins.property
+    def agency(self) -> Global___NamedAgency:
+        """The agency with its names."""
+
+    def __init__(
+        self,
+        *,
+        metrics: _abc.Iterable[_builtins.int] | None = ...,
+        periods: _abc.Iterable[_builtins.int] | None = ...,
+        a: _abc.Iterable[_builtins.int] | None = ...,
+        b: _abc.Iterable[_builtins.int] | None = ...,
+        counts: _abc.Iterable[_builtins.int] | None = ...,
+        tree_size: _builtins.int = ...,
+        as_of_ms: _builtins.int = ...,
+        agency: Global___NamedAgency | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["a", b"a", "agency", b"agency", "as_of_ms", b"as_of_ms", "b", b"b", "counts", b"counts", "metrics", b"metrics", "periods", b"periods", "tree_size", b"tree_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFiguresResponse: _TypeAlias = GetFiguresResponse  # noqa: Y015
 
 @_typing.final
 class WatchBlocksRequest(_message.Message):

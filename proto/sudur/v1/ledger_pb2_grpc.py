@@ -85,6 +85,26 @@ class LedgerServiceStub:
                 request_serializer=sudur_dot_v1_dot_ledger__pb2.LookupCommitmentRequest.SerializeToString,
                 response_deserializer=sudur_dot_v1_dot_ledger__pb2.LookupCommitmentResponse.FromString,
                 _registered_method=True)
+        self.LookupReference = channel.unary_unary(
+                '/sudur.v1.LedgerService/LookupReference',
+                request_serializer=sudur_dot_v1_dot_ledger__pb2.LookupReferenceRequest.SerializeToString,
+                response_deserializer=sudur_dot_v1_dot_ledger__pb2.LookupReferenceResponse.FromString,
+                _registered_method=True)
+        self.GetExchanges = channel.unary_unary(
+                '/sudur.v1.LedgerService/GetExchanges',
+                request_serializer=sudur_dot_v1_dot_ledger__pb2.GetExchangesRequest.SerializeToString,
+                response_deserializer=sudur_dot_v1_dot_ledger__pb2.GetExchangesResponse.FromString,
+                _registered_method=True)
+        self.ListSends = channel.unary_unary(
+                '/sudur.v1.LedgerService/ListSends',
+                request_serializer=sudur_dot_v1_dot_ledger__pb2.ListSendsRequest.SerializeToString,
+                response_deserializer=sudur_dot_v1_dot_ledger__pb2.ListSendsResponse.FromString,
+                _registered_method=True)
+        self.GetFigures = channel.unary_unary(
+                '/sudur.v1.LedgerService/GetFigures',
+                request_serializer=sudur_dot_v1_dot_ledger__pb2.GetFiguresRequest.SerializeToString,
+                response_deserializer=sudur_dot_v1_dot_ledger__pb2.GetFiguresResponse.FromString,
+                _registered_method=True)
         self.WatchBlocks = channel.unary_stream(
                 '/sudur.v1.LedgerService/WatchBlocks',
                 request_serializer=sudur_dot_v1_dot_ledger__pb2.WatchBlocksRequest.SerializeToString,
@@ -138,7 +158,8 @@ class LedgerServiceServicer:
         SIGNATURE_INVALID); PERMISSION_DENIED (KEY_ENDED, KEY_STOLEN, KEY_USE, TOO_FEW_SIGNATURES,
         AGENCY_SUSPENDED, TYPE_NOT_PERMITTED, NOT_ENTITLED); FAILED_PRECONDITION (WRONG_LEDGER,
         CLAIMED_TIME_OUTSIDE_WINDOW, SUBJECT_INVALID, STATUS_FINAL, ENVELOPE_MISSING, ENVELOPE_WRONG_RECIPIENT);
-        ALREADY_EXISTS (DUPLICATE_ISSUE, ALREADY_ANSWERED); ABORTED (STATUS_STALE); RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, DISK_FULL);
+        ALREADY_EXISTS (DUPLICATE_ISSUE, DUPLICATE_ATTEST, ALREADY_ANSWERED); ABORTED (STATUS_STALE);
+        RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, DISK_FULL);
         UNAVAILABLE (READ_ONLY, STOPPING).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -229,6 +250,47 @@ class LedgerServiceServicer:
         The answer is unproven: prove the index, and read the leaf. NOT_FOUND proves nothing either.
         Errors: INVALID_ARGUMENT (MALFORMED when the commitment is not 32 bytes); NOT_FOUND (UNKNOWN_AGENCY, or
         NOT_FOUND when that agency has not logged it).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LookupReference(self, request, context):
+        """What the leaf with a reference number is: whose, of which kind, since when, and how it stands now.
+
+        For a hotline. The answer is unproven, and verifies no paper: anybody can write a number on one.
+        Errors: INVALID_ARGUMENT (MALFORMED when it is no number, REFERENCE_INVALID when its check digits do not
+        fit, TOO_LARGE above 64 characters); OUT_OF_RANGE (no leaf has it, or not yet).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetExchanges(self, request, context):
+        """What has become of up to 256 SENDs. All are given, or the call fails.
+
+        The answer is unproven; the ANSWER leaves that it names prove themselves.
+        Errors: INVALID_ARGUMENT (MALFORMED when no index is given, TOO_LARGE when above 256); OUT_OF_RANGE;
+        NOT_FOUND (a leaf that is no SEND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSends(self, request, context):
+        """The SENDs to an agency, from an index on, in pages. What was sent to a predecessor stands under its number.
+
+        Errors: NOT_FOUND (UNKNOWN_AGENCY).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetFigures(self, request, context):
+        """All counters of an agency, those of the agencies below it included (docs/figures.md).
+
+        The answer is unproven; who replays the log arrives at the very same numbers.
+        Errors: NOT_FOUND (UNKNOWN_AGENCY); UNAVAILABLE (READ_ONLY, STOPPING).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -346,6 +408,26 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     servicer.LookupCommitment,
                     request_deserializer=sudur_dot_v1_dot_ledger__pb2.LookupCommitmentRequest.FromString,
                     response_serializer=sudur_dot_v1_dot_ledger__pb2.LookupCommitmentResponse.SerializeToString,
+            ),
+            'LookupReference': grpc.unary_unary_rpc_method_handler(
+                    servicer.LookupReference,
+                    request_deserializer=sudur_dot_v1_dot_ledger__pb2.LookupReferenceRequest.FromString,
+                    response_serializer=sudur_dot_v1_dot_ledger__pb2.LookupReferenceResponse.SerializeToString,
+            ),
+            'GetExchanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetExchanges,
+                    request_deserializer=sudur_dot_v1_dot_ledger__pb2.GetExchangesRequest.FromString,
+                    response_serializer=sudur_dot_v1_dot_ledger__pb2.GetExchangesResponse.SerializeToString,
+            ),
+            'ListSends': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSends,
+                    request_deserializer=sudur_dot_v1_dot_ledger__pb2.ListSendsRequest.FromString,
+                    response_serializer=sudur_dot_v1_dot_ledger__pb2.ListSendsResponse.SerializeToString,
+            ),
+            'GetFigures': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFigures,
+                    request_deserializer=sudur_dot_v1_dot_ledger__pb2.GetFiguresRequest.FromString,
+                    response_serializer=sudur_dot_v1_dot_ledger__pb2.GetFiguresResponse.SerializeToString,
             ),
             'WatchBlocks': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchBlocks,
@@ -644,6 +726,114 @@ class LedgerService:
             '/sudur.v1.LedgerService/LookupCommitment',
             sudur_dot_v1_dot_ledger__pb2.LookupCommitmentRequest.SerializeToString,
             sudur_dot_v1_dot_ledger__pb2.LookupCommitmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LookupReference(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sudur.v1.LedgerService/LookupReference',
+            sudur_dot_v1_dot_ledger__pb2.LookupReferenceRequest.SerializeToString,
+            sudur_dot_v1_dot_ledger__pb2.LookupReferenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetExchanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sudur.v1.LedgerService/GetExchanges',
+            sudur_dot_v1_dot_ledger__pb2.GetExchangesRequest.SerializeToString,
+            sudur_dot_v1_dot_ledger__pb2.GetExchangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSends(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sudur.v1.LedgerService/ListSends',
+            sudur_dot_v1_dot_ledger__pb2.ListSendsRequest.SerializeToString,
+            sudur_dot_v1_dot_ledger__pb2.ListSendsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFigures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sudur.v1.LedgerService/GetFigures',
+            sudur_dot_v1_dot_ledger__pb2.GetFiguresRequest.SerializeToString,
+            sudur_dot_v1_dot_ledger__pb2.GetFiguresResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,6 +33,7 @@ limit.
   MALFORMED                     INVALID_ARGUMENT     a request field has the wrong length or form
   MALFORMED_LEAF                INVALID_ARGUMENT     a leaf is not in its one canonical form
   MALFORMED_ENVELOPE            INVALID_ARGUMENT     an envelope is not in its one canonical form
+  REFERENCE_INVALID             INVALID_ARGUMENT     a reference number whose check digits do not fit
   TOO_LARGE                     INVALID_ARGUMENT     a size limit was passed; nothing was parsed
   WRONG_COUNT                   INVALID_ARGUMENT     the records are not as many as the SUBMISSION says
   WRONG_RECORDS_ROOT            INVALID_ARGUMENT     the records are not those the SUBMISSION commits to
@@ -59,6 +60,7 @@ limit.
   ENVELOPE_MISSING              FAILED_PRECONDITION  a record names an envelope not held here; put it first
   ENVELOPE_WRONG_RECIPIENT      FAILED_PRECONDITION  a record names an envelope that is for another agency
   DUPLICATE_ISSUE               ALREADY_EXISTS       the agency issued this commitment before; `index`
+  DUPLICATE_ATTEST              ALREADY_EXISTS       the agency attested the subject so before; `index`
   ALREADY_ANSWERED              ALREADY_EXISTS       the request has such an answer already; `index`
   KEY_REUSED                    ALREADY_EXISTS       a public key is registered once ever
   STATUS_STALE                  ABORTED              `previous` is not the subject's latest status; `index`
@@ -121,7 +123,8 @@ class LedgerServiceStub:
     SIGNATURE_INVALID); PERMISSION_DENIED (KEY_ENDED, KEY_STOLEN, KEY_USE, TOO_FEW_SIGNATURES,
     AGENCY_SUSPENDED, TYPE_NOT_PERMITTED, NOT_ENTITLED); FAILED_PRECONDITION (WRONG_LEDGER,
     CLAIMED_TIME_OUTSIDE_WINDOW, SUBJECT_INVALID, STATUS_FINAL, ENVELOPE_MISSING, ENVELOPE_WRONG_RECIPIENT);
-    ALREADY_EXISTS (DUPLICATE_ISSUE, ALREADY_ANSWERED); ABORTED (STATUS_STALE); RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, DISK_FULL);
+    ALREADY_EXISTS (DUPLICATE_ISSUE, DUPLICATE_ATTEST, ALREADY_ANSWERED); ABORTED (STATUS_STALE);
+    RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, DISK_FULL);
     UNAVAILABLE (READ_ONLY, STOPPING).
     """
     SubmitBulk: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.SubmitBulkRequest, _ledger_pb2.SubmitBulkResponse]
@@ -180,6 +183,31 @@ class LedgerServiceStub:
     The answer is unproven: prove the index, and read the leaf. NOT_FOUND proves nothing either.
     Errors: INVALID_ARGUMENT (MALFORMED when the commitment is not 32 bytes); NOT_FOUND (UNKNOWN_AGENCY, or
     NOT_FOUND when that agency has not logged it).
+    """
+    LookupReference: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.LookupReferenceRequest, _ledger_pb2.LookupReferenceResponse]
+    """What the leaf with a reference number is: whose, of which kind, since when, and how it stands now.
+
+    For a hotline. The answer is unproven, and verifies no paper: anybody can write a number on one.
+    Errors: INVALID_ARGUMENT (MALFORMED when it is no number, REFERENCE_INVALID when its check digits do not
+    fit, TOO_LARGE above 64 characters); OUT_OF_RANGE (no leaf has it, or not yet).
+    """
+    GetExchanges: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetExchangesRequest, _ledger_pb2.GetExchangesResponse]
+    """What has become of up to 256 SENDs. All are given, or the call fails.
+
+    The answer is unproven; the ANSWER leaves that it names prove themselves.
+    Errors: INVALID_ARGUMENT (MALFORMED when no index is given, TOO_LARGE when above 256); OUT_OF_RANGE;
+    NOT_FOUND (a leaf that is no SEND).
+    """
+    ListSends: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ListSendsRequest, _ledger_pb2.ListSendsResponse]
+    """The SENDs to an agency, from an index on, in pages. What was sent to a predecessor stands under its number.
+
+    Errors: NOT_FOUND (UNKNOWN_AGENCY).
+    """
+    GetFigures: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetFiguresRequest, _ledger_pb2.GetFiguresResponse]
+    """All counters of an agency, those of the agencies below it included (docs/figures.md).
+
+    The answer is unproven; who replays the log arrives at the very same numbers.
+    Errors: NOT_FOUND (UNKNOWN_AGENCY); UNAVAILABLE (READ_ONLY, STOPPING).
     """
     WatchBlocks: _grpc.UnaryStreamMultiCallable[_ledger_pb2.WatchBlocksRequest, _ledger_pb2.WatchBlocksResponse]
     """The head of every block from a given number on: first those that exist, then each new one as soon as its
@@ -245,7 +273,8 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     SIGNATURE_INVALID); PERMISSION_DENIED (KEY_ENDED, KEY_STOLEN, KEY_USE, TOO_FEW_SIGNATURES,
     AGENCY_SUSPENDED, TYPE_NOT_PERMITTED, NOT_ENTITLED); FAILED_PRECONDITION (WRONG_LEDGER,
     CLAIMED_TIME_OUTSIDE_WINDOW, SUBJECT_INVALID, STATUS_FINAL, ENVELOPE_MISSING, ENVELOPE_WRONG_RECIPIENT);
-    ALREADY_EXISTS (DUPLICATE_ISSUE, ALREADY_ANSWERED); ABORTED (STATUS_STALE); RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, DISK_FULL);
+    ALREADY_EXISTS (DUPLICATE_ISSUE, DUPLICATE_ATTEST, ALREADY_ANSWERED); ABORTED (STATUS_STALE);
+    RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, DISK_FULL);
     UNAVAILABLE (READ_ONLY, STOPPING).
     """
     SubmitBulk: _aio.UnaryUnaryMultiCallable[_ledger_pb2.SubmitBulkRequest, _ledger_pb2.SubmitBulkResponse]  # type: ignore[assignment]
@@ -304,6 +333,31 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     The answer is unproven: prove the index, and read the leaf. NOT_FOUND proves nothing either.
     Errors: INVALID_ARGUMENT (MALFORMED when the commitment is not 32 bytes); NOT_FOUND (UNKNOWN_AGENCY, or
     NOT_FOUND when that agency has not logged it).
+    """
+    LookupReference: _aio.UnaryUnaryMultiCallable[_ledger_pb2.LookupReferenceRequest, _ledger_pb2.LookupReferenceResponse]  # type: ignore[assignment]
+    """What the leaf with a reference number is: whose, of which kind, since when, and how it stands now.
+
+    For a hotline. The answer is unproven, and verifies no paper: anybody can write a number on one.
+    Errors: INVALID_ARGUMENT (MALFORMED when it is no number, REFERENCE_INVALID when its check digits do not
+    fit, TOO_LARGE above 64 characters); OUT_OF_RANGE (no leaf has it, or not yet).
+    """
+    GetExchanges: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetExchangesRequest, _ledger_pb2.GetExchangesResponse]  # type: ignore[assignment]
+    """What has become of up to 256 SENDs. All are given, or the call fails.
+
+    The answer is unproven; the ANSWER leaves that it names prove themselves.
+    Errors: INVALID_ARGUMENT (MALFORMED when no index is given, TOO_LARGE when above 256); OUT_OF_RANGE;
+    NOT_FOUND (a leaf that is no SEND).
+    """
+    ListSends: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ListSendsRequest, _ledger_pb2.ListSendsResponse]  # type: ignore[assignment]
+    """The SENDs to an agency, from an index on, in pages. What was sent to a predecessor stands under its number.
+
+    Errors: NOT_FOUND (UNKNOWN_AGENCY).
+    """
+    GetFigures: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetFiguresRequest, _ledger_pb2.GetFiguresResponse]  # type: ignore[assignment]
+    """All counters of an agency, those of the agencies below it included (docs/figures.md).
+
+    The answer is unproven; who replays the log arrives at the very same numbers.
+    Errors: NOT_FOUND (UNKNOWN_AGENCY); UNAVAILABLE (READ_ONLY, STOPPING).
     """
     WatchBlocks: _aio.UnaryStreamMultiCallable[_ledger_pb2.WatchBlocksRequest, _ledger_pb2.WatchBlocksResponse]  # type: ignore[assignment]
     """The head of every block from a given number on: first those that exist, then each new one as soon as its
@@ -378,7 +432,8 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         SIGNATURE_INVALID); PERMISSION_DENIED (KEY_ENDED, KEY_STOLEN, KEY_USE, TOO_FEW_SIGNATURES,
         AGENCY_SUSPENDED, TYPE_NOT_PERMITTED, NOT_ENTITLED); FAILED_PRECONDITION (WRONG_LEDGER,
         CLAIMED_TIME_OUTSIDE_WINDOW, SUBJECT_INVALID, STATUS_FINAL, ENVELOPE_MISSING, ENVELOPE_WRONG_RECIPIENT);
-        ALREADY_EXISTS (DUPLICATE_ISSUE, ALREADY_ANSWERED); ABORTED (STATUS_STALE); RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, DISK_FULL);
+        ALREADY_EXISTS (DUPLICATE_ISSUE, DUPLICATE_ATTEST, ALREADY_ANSWERED); ABORTED (STATUS_STALE);
+        RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, DISK_FULL);
         UNAVAILABLE (READ_ONLY, STOPPING).
         """
 
@@ -485,6 +540,55 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         The answer is unproven: prove the index, and read the leaf. NOT_FOUND proves nothing either.
         Errors: INVALID_ARGUMENT (MALFORMED when the commitment is not 32 bytes); NOT_FOUND (UNKNOWN_AGENCY, or
         NOT_FOUND when that agency has not logged it).
+        """
+
+    @_abc_1.abstractmethod
+    def LookupReference(
+        self,
+        request: _ledger_pb2.LookupReferenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.LookupReferenceResponse, _abc.Awaitable[_ledger_pb2.LookupReferenceResponse]]:
+        """What the leaf with a reference number is: whose, of which kind, since when, and how it stands now.
+
+        For a hotline. The answer is unproven, and verifies no paper: anybody can write a number on one.
+        Errors: INVALID_ARGUMENT (MALFORMED when it is no number, REFERENCE_INVALID when its check digits do not
+        fit, TOO_LARGE above 64 characters); OUT_OF_RANGE (no leaf has it, or not yet).
+        """
+
+    @_abc_1.abstractmethod
+    def GetExchanges(
+        self,
+        request: _ledger_pb2.GetExchangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.GetExchangesResponse, _abc.Awaitable[_ledger_pb2.GetExchangesResponse]]:
+        """What has become of up to 256 SENDs. All are given, or the call fails.
+
+        The answer is unproven; the ANSWER leaves that it names prove themselves.
+        Errors: INVALID_ARGUMENT (MALFORMED when no index is given, TOO_LARGE when above 256); OUT_OF_RANGE;
+        NOT_FOUND (a leaf that is no SEND).
+        """
+
+    @_abc_1.abstractmethod
+    def ListSends(
+        self,
+        request: _ledger_pb2.ListSendsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.ListSendsResponse, _abc.Awaitable[_ledger_pb2.ListSendsResponse]]:
+        """The SENDs to an agency, from an index on, in pages. What was sent to a predecessor stands under its number.
+
+        Errors: NOT_FOUND (UNKNOWN_AGENCY).
+        """
+
+    @_abc_1.abstractmethod
+    def GetFigures(
+        self,
+        request: _ledger_pb2.GetFiguresRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.GetFiguresResponse, _abc.Awaitable[_ledger_pb2.GetFiguresResponse]]:
+        """All counters of an agency, those of the agencies below it included (docs/figures.md).
+
+        The answer is unproven; who replays the log arrives at the very same numbers.
+        Errors: NOT_FOUND (UNKNOWN_AGENCY); UNAVAILABLE (READ_ONLY, STOPPING).
         """
 
     @_abc_1.abstractmethod
