@@ -18,7 +18,7 @@ import typer
 from typer.exceptions import TyperException
 
 from ledger.errors import SudurError
-from tools import agency, agency_keys, authority, demo, log, node_cmd
+from tools import agency, agency_keys, attest_cmd, authority, demo, log, node_cmd, status_cmd
 from tools.errors import EXIT_CANNOT_TELL, EXIT_OK, EXIT_USAGE, exit_code
 from tools.ui import printable
 from tools.verify import verify
@@ -39,6 +39,15 @@ app.add_typer(authority.app, name="authority")
 app.add_typer(agency.app, name="agency")
 agency.app.add_typer(agency_keys.keys_app, name="keys")
 agency.app.add_typer(agency_keys.change_app, name="change")
+for _command in (
+    status_cmd.revoke,
+    status_cmd.suspend,
+    status_cmd.reinstate,
+    status_cmd.supersede,
+    status_cmd.affirm,
+    attest_cmd.attest,
+):
+    agency.app.command()(_command)
 app.add_typer(node_cmd.app, name="node")
 app.command()(verify)
 app.add_typer(log.app, name="log")

@@ -67,6 +67,12 @@ class SignaturesMissing(ToolError):
     code = "SIGNATURES_MISSING"
 
 
+class NotGenuine(ToolError):
+    """What was to be worked on is not a genuine document, or no longer one."""
+
+    code = "NOT_GENUINE"
+
+
 class DirectoryInUse(ToolError):
     """Another command works in this directory right now."""
 

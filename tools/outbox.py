@@ -150,15 +150,22 @@ class Outbox:
     # --- saving ---
 
     def put(
-        self, kind: str, records: Sequence[bytes], note: dict[str, Json], *, waiting: bool = False
+        self,
+        kind: str,
+        records: Sequence[bytes],
+        note: dict[str, Json],
+        *,
+        waiting: bool = False,
+        identity: bytes | None = None,
     ) -> Work:
         """Save a work of these record leaves, signed; on disk when it returns.
 
+        ``identity``: a blind mark by which the same command finds it again (:meth:`work_by_identity`).
         ``waiting``: not to be sent before other officers have signed as well. Raises ForeignRecord,
         FormatError, RegisterProblem, Usage without a key.
         """
         with self.register.transaction():
-            work = self.begin(kind, note)
+            work = self.begin(kind, note, identity)
             self.add(work, records, waiting=waiting)
             self.register.journal.write(
                 self.officer, kind, {"work": work.number, "records": len(records), "waiting": waiting}
@@ -395,7 +402,7 @@ class Outbox:
         return self._work(found)
 
     def work_by_identity(self, identity: bytes) -> Work | None:
-        """The work that issues or imports a certain table."""
+        """The work that was begun under this mark."""
         found = self.register.row(f"{_WORK} WHERE identity = ?", (identity,))
         return None if found is None else self._work(found)
 

@@ -10,15 +10,8 @@ from typing import Annotated
 import typer
 
 from ledger.attestations import WantedAttestation
-from ledger.checkpoints import open_checkpoint
-from ledger.errors import ProofInvalid, ReceiptFormatError, SudurError, TrustFormatError
-from ledger.proofs import prove_consistency, verify_consistency
-from ledger.receipt_builder import ReceiptBuilder
-from ledger.receipts import MAX_RECEIPT, Receipt, parse_receipt
-from ledger.records import ATTEST_KINDS
-from ledger.resources import CHECKPOINT, LogTiles, Resources
-from ledger.tiles import TileNodeReader
-from ledger.trust import TrustedLedger
+from ledger.errors import ReceiptFormatError, SudurError, TrustFormatError
+from ledger.receipts import MAX_RECEIPT, parse_receipt
 from ledger.verdicts import Verdict, VerdictCode
 from ledger.verifier import verify_receipt
 from tools.describe import verdict_json, verdict_text
@@ -28,6 +21,7 @@ from tools.http_resources import HttpResources
 from tools.issuing import digest_file
 from tools.options import Json_, TrustFile
 from tools.pinning import load_trust
+from tools.receipt_renewal import attestation_kind, renewed
 from tools.ui import emit_json, say
 
 
@@ -130,51 +124,6 @@ def _wanted(text: str) -> WantedAttestation:
             f"{text!a} names no agency by its number", where="--attested", fix="write it like translation:7"
         )
     return WantedAttestation(attestation_kind(kind, "--attested"), int(agency) if agency else None)
-
-
-def attestation_kind(text: str, where: str) -> int:
-    """The number of a kind of attestation, by its name or number. Raises Usage."""
-    names = {name.replace(" ", "-"): kind for kind, name in ATTEST_KINDS.items()}
-    if text in names:
-        return names[text]
-    if text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= 255:
-        return int(text)
-    raise Usage(
-        f"{text!a} is no kind of attestation", where=where, fix=f"one of {', '.join(names)}, or 1 to 255"
-    )
-
-
-def renewed(receipt: Receipt, ledger: TrustedLedger, resources: Resources) -> Receipt:
-    """The same document proven under the newest checkpoint, which must extend the receipt's own.
-
-    The attestations that the receipt carries are renewed with it, and joined by those that were given since
-    and stand.
-
-    Raises CheckpointUntrusted, ProofInvalid when what is served is another history or does not agree
-    with itself, and the source's own errors.
-    """
-    old = open_checkpoint(receipt.checkpoint, ledger.origin, ledger.log_keys).checkpoint
-    newest = open_checkpoint(resources.fetch(CHECKPOINT), ledger.origin, ledger.log_keys)
-    new = newest.checkpoint
-    if new.size < old.size:
-        raise ProofInvalid(
-            f"it shows {new.size} leaves, the receipt is of {old.size}",
-            where="newest checkpoint",
-            fix="ask a node that is not behind",
-        )
-    path = prove_consistency(TileNodeReader(LogTiles(resources), new.size), old.size, new.size)
-    try:
-        verify_consistency(old.size, old.root, new.size, new.root, path)
-    except ProofInvalid as error:
-        raise ProofInvalid(
-            "it is not shown to extend the history that the receipt was made in",
-            where="newest checkpoint",
-            fix="keep the receipt and report this to the authority",
-        ) from error
-    builder = ReceiptBuilder(resources, ledger, newest.data)
-    index = receipt.issue.index
-    carried = {one.leaf.index: one.copy for one in receipt.attestations}
-    return builder.build(receipt.document, index, carried | builder.standing_attestations(index, carried))
 
 
 def _cannot_tell(reason: str) -> Verdict:
