@@ -154,10 +154,7 @@ class EnvelopeStore:
     def find(self, digest: bytes) -> Held | None:
         """Without the bytes: about 10 µs."""
         with self._guarded():
-            row = self._db.execute(
-                "SELECT recipient, sender, named, ends_ms FROM envelope WHERE digest = ?", (digest,)
-            ).fetchone()
-        return None if row is None else Held(row[0], row[1], bool(row[2]), row[3])
+            return self._find(digest)
 
     def data(self, digest: bytes) -> bytes | None:
         """The bytes. Raises StoreDamaged when they do not have that digest."""
@@ -193,10 +190,10 @@ class EnvelopeStore:
                     "UPDATE envelope SET ends_ms = MAX(ends_ms, ?) WHERE digest = ? AND NOT named",
                     (ends_ms, digest),
                 )
+            held = self._find(digest)
+            assert held is not None
         if added:
             self._account(sender, 1, len(data))
-        held = self.find(digest)
-        assert held is not None
         return held
 
     def drop(self, digest: bytes) -> bool:
@@ -269,6 +266,12 @@ class EnvelopeStore:
                     yield f"envelope {bytes(digest).hex()} has other bytes than its digest says"
 
     # --- inside ---
+
+    def _find(self, digest: bytes) -> Held | None:
+        row = self._db.execute(
+            "SELECT recipient, sender, named, ends_ms FROM envelope WHERE digest = ?", (digest,)
+        ).fetchone()
+        return None if row is None else Held(row[0], row[1], bool(row[2]), row[3])
 
     def _named_until(self, digest: bytes) -> int | None:
         row = self._db.execute("SELECT MAX(ends_ms) FROM naming WHERE digest = ?", (digest,)).fetchone()
