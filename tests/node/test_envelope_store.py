@@ -254,7 +254,7 @@ def test_records_are_found_wherever_they_stand(desk: Desk) -> None:
         digests.append(digest)
         other = [issue(1, f"{n} {m}", 0) for m in range(n % 7)]
         letter = Send(1, 2, bytes(32), SendKind.CIRCULATED, 0, NONE, digest).encode()
-        reply = Answer(2, 0, Outcome.RECEIVED, bytes(32), digest).encode()
+        reply = Answer(2, 0, Outcome.ANSWERED, bytes(32), digest).encode()
         desk.log.add(*other, letter if n % 2 else reply)
         if n % 50 == 0:
             desk.keeper.follow()
