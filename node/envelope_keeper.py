@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from ledger.exchanges import Exchange
 from ledger.leaves import FORMAT_VERSION, LeafType
 from ledger.records import NO_HASH, Answer, Outcome, Send, parse_record
 from ledger.submissions import unpack
@@ -43,6 +44,10 @@ class Blocks(Protocol):
 
     def bundle(self, number: int, width: int) -> bytes:
         """The first ``width`` packed leaves of an entry bundle. Raises NotFound."""
+        ...
+
+    def exchange(self, send: int) -> Exchange:
+        """The state of the SEND at that index."""
         ...
 
 
@@ -147,7 +152,9 @@ class EnvelopeKeeper:
         block = self._blocks.block(number)
         for index, record in self._records(block.first_index, block.size):
             if record.envelope != NO_HASH:
-                yield Naming(index, record.envelope, block.time_ms + self._retention_ms)
+                reminds = self._blocks.exchange(index).reminds if isinstance(record, Send) else None
+                exchange = index if reminds is None else reminds
+                yield Naming(index, exchange, record.envelope, block.time_ms + self._retention_ms)
             if isinstance(record, Answer) and record.outcome is not Outcome.RECEIVED:
                 yield Release(record.subject, block.time_ms + GRACE_MS)
 

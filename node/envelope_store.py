@@ -41,8 +41,11 @@ CREATE TABLE envelope (
 );
 CREATE INDEX envelope_ends ON envelope (named, ends_ms);
 CREATE INDEX envelope_sender ON envelope (sender, size);
-CREATE TABLE naming (leaf INTEGER PRIMARY KEY, digest BLOB NOT NULL, ends_ms INTEGER NOT NULL);
+CREATE TABLE naming (
+    leaf INTEGER PRIMARY KEY, exchange INTEGER NOT NULL, digest BLOB NOT NULL, ends_ms INTEGER NOT NULL
+);
 CREATE INDEX naming_digest ON naming (digest, ends_ms);
+CREATE INDEX naming_exchange ON naming (exchange);
 CREATE INDEX naming_ends ON naming (ends_ms);
 CREATE TABLE followed (one INTEGER PRIMARY KEY CHECK (one = 1), next_block INTEGER NOT NULL);
 """
@@ -72,18 +75,23 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """The record at index ``leaf`` names the envelope ``digest``, and needs it until ``ends_ms``."""
+    """The record at index ``leaf`` names the envelope ``digest``, and needs it until ``ends_ms``.
+
+    ``exchange``: of a SEND, the one whose final answer ends that: itself, or the one it reminds of; of an
+    ANSWER, itself, which is never answered.
+    """
 
     leaf: int
+    exchange: int
     digest: bytes
     ends_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The SEND at index ``leaf`` has its final answer, and needs its envelope no longer than ``ends_ms``."""
+    """The exchange of the SEND at index ``exchange`` has its final answer, and is kept until ``ends_ms``."""
 
-    leaf: int
+    exchange: int
     ends_ms: int
 
 
@@ -154,10 +162,7 @@ class EnvelopeStore:
     def find(self, digest: bytes) -> Held | None:
         """Without the bytes: about 10 µs."""
         with self._guarded():
-            row = self._db.execute(
-                "SELECT recipient, sender, named, ends_ms FROM envelope WHERE digest = ?", (digest,)
-            ).fetchone()
-        return None if row is None else Held(row[0], row[1], bool(row[2]), row[3])
+            return self._find(digest)
 
     def data(self, digest: bytes) -> bytes | None:
         """The bytes. Raises StoreDamaged when they do not have that digest."""
@@ -193,10 +198,10 @@ class EnvelopeStore:
                     "UPDATE envelope SET ends_ms = MAX(ends_ms, ?) WHERE digest = ? AND NOT named",
                     (ends_ms, digest),
                 )
+            held = self._find(digest)
+            assert held is not None
         if added:
             self._account(sender, 1, len(data))
-        held = self.find(digest)
-        assert held is not None
         return held
 
     def drop(self, digest: bytes) -> bool:
@@ -221,17 +226,17 @@ class EnvelopeStore:
             for one in found:
                 if isinstance(one, Naming):
                     self._db.execute(
-                        "INSERT INTO naming VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                        (one.leaf, one.digest, one.ends_ms),
+                        "INSERT INTO naming VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                        (one.leaf, one.exchange, one.digest, one.ends_ms),
                     )
-                    digest: bytes | None = one.digest
+                    digests = {one.digest}
                 else:
-                    row = self._db.execute(
-                        "UPDATE naming SET ends_ms = MIN(ends_ms, ?) WHERE leaf = ? RETURNING digest",
-                        (one.ends_ms, one.leaf),
-                    ).fetchone()
-                    digest = None if row is None else row[0]
-                if digest is not None:
+                    rows = self._db.execute(
+                        "UPDATE naming SET ends_ms = MIN(ends_ms, ?) WHERE exchange = ? RETURNING digest",
+                        (one.ends_ms, one.exchange),
+                    )
+                    digests = {digest for (digest,) in rows.fetchall()}
+                for digest in digests:
                     self._db.execute(
                         "UPDATE envelope SET named = 1, ends_ms = ? WHERE digest = ?",
                         (self._named_until(digest), digest),
@@ -269,6 +274,12 @@ class EnvelopeStore:
                     yield f"envelope {bytes(digest).hex()} has other bytes than its digest says"
 
     # --- inside ---
+
+    def _find(self, digest: bytes) -> Held | None:
+        row = self._db.execute(
+            "SELECT recipient, sender, named, ends_ms FROM envelope WHERE digest = ?", (digest,)
+        ).fetchone()
+        return None if row is None else Held(row[0], row[1], bool(row[2]), row[3])
 
     def _named_until(self, digest: bytes) -> int | None:
         row = self._db.execute("SELECT MAX(ends_ms) FROM naming WHERE digest = ?", (digest,)).fetchone()

@@ -6,7 +6,7 @@ with it or is refused (ledger/envelope_bodies.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nacl.exceptions import CryptoError
@@ -25,6 +25,7 @@ from ledger.envelope_bodies import (
 )
 from ledger.envelopes import Envelope, Route, check_digest, digest_of
 from ledger.errors import EnvelopeWrongKey, EnvelopeWrongRecipient, KeyEnded, KeyStolen, KeyUse
+from ledger.proven_registry import ProvenRegistry
 from ledger.records import Answer, Send
 from ledger.registry_records import KeyRecord
 from ledger.signatures import Algorithm, check_public_key
@@ -39,20 +40,6 @@ class Sealed:
     data: bytes
     digest: bytes
     commitment: bytes
-
-
-def newest_key(keys: Iterable[KeyRecord], index: int) -> KeyRecord:
-    """The key to seal to: an agency's newest for envelopes that is active at ``index``, and not stolen.
-
-    Believes the records: give proven ones, or somebody else reads the letter. Raises NoEnvelopeKey.
-    """
-    usable = [key for key in keys if key.use == "envelope" and key.active_at(index) and key.stolen is None]
-    if not usable:
-        raise NoEnvelopeKey(
-            "the agency has no key that an envelope could be sealed to",
-            fix="have it register one: sudur agency keygen --use envelope",
-        )
-    return max(usable, key=lambda key: key.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +65,28 @@ class Addressee:
         if self.key.stolen is not None:
             raise KeyStolen(f"{name} is reported stolen", fix="seal to a key that is in use")
         check_public_key(self.key.algorithm, self.key.public_key)
+
+
+def find_addressee(registry: ProvenRegistry, agency: int) -> Addressee:
+    """Whom to seal to, proven: the agency's newest key that is in use, or its last successor's that has one.
+
+    Raises NoEnvelopeKey, UnknownAgency, and as the registry does. A fetch for each agency and key.
+    """
+    heirs = [agency]
+    while (successor := registry.agency(heirs[-1]).successor.latest) is not None:
+        heirs.append(successor)
+    for heir in reversed(heirs):
+        usable = [
+            key
+            for key in registry.keys(heir)
+            if key.use == "envelope" and key.active_at(registry.log.size) and key.stolen is None
+        ]
+        if usable:
+            return Addressee(agency, usable[-1], tuple(heirs[1:]))
+    raise NoEnvelopeKey(
+        f"agency {agency} has no key that an envelope could be sealed to",
+        fix="have it register one: sudur agency keygen --use envelope",
+    )
 
 
 def seal_letter(letter: Letter, genesis: bytes, to: Addressee) -> Sealed:

@@ -18,9 +18,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ledger.changes import AgencyEnrolled, Entitlement, KeysAdded, NewKey
 from ledger.envelopes import digest_of
-from ledger.leaves import NONE
+from ledger.exchanges import Exchange
+from ledger.leaves import NONE, LeafType
 from ledger.records import NO_HASH, Answer, Outcome, Send, SendKind
+from ledger.signatures import Algorithm
+from ledger.signing_policy import SigningPolicy
 from ledger.submissions import pack
 from ledger.tiles import TILE_WIDTH
 from node.codec import BlockInfo
@@ -30,8 +34,9 @@ from node.envelope_store import MARGIN_MS, ORPHAN_MS, EnvelopeStore, Naming, Rel
 from node.errors import DiskFull, NodeError, NotFound, ReadOnly, StoreDamaged
 from node.fsck import run_fsck
 from node.metrics import Metrics
+from node.node import LedgerNode
 from tests.ledger.world import issue
-from tests.node.world import START_MS, World
+from tests.node.world import START_MS, World, placed, submit
 
 RETENTION_MS = 90 * DAY_MS
 SEAL = b"\x01\x30"
@@ -49,6 +54,7 @@ class FakeLog:
     infos: list[BlockInfo] = field(default_factory=list)
     held: list[bytes] = field(default_factory=list)
     looked_at: list[int] = field(default_factory=list)
+    reminders: dict[int, int] = field(default_factory=dict)
 
     def add(self, *records: bytes, after_ms: int = 1000) -> int:
         """The index of the first record of a new block."""
@@ -76,6 +82,10 @@ class FakeLog:
         if first + width > len(self.held):
             raise NotFound("no such bundle")
         return pack(self.held[first : first + width])
+
+    def exchange(self, send: int) -> Exchange:
+        assert self.held[send][1] == LeafType.SEND
+        return Exchange(START_MS, reminds=self.reminders.get(send))
 
 
 @dataclass
@@ -217,6 +227,16 @@ def test_an_envelope_that_two_records_name_stays_for_both(desk: Desk) -> None:
     assert not desk.holds(digest)
 
 
+def test_a_final_answer_lets_reminders_go_too(desk: Desk) -> None:
+    letter, reminder, other = (desk.put(name) for name in ("letter", "reminder", "other"))
+    first = desk.send(letter, other)
+    desk.log.reminders[desk.send(reminder)] = first
+    desk.answer(first, Outcome.ANSWERED)
+    desk.log.add(after_ms=GRACE_MS)
+    desk.tick()
+    assert [desk.holds(one) for one in (letter, reminder, other)] == [False, False, True]
+
+
 def test_an_answer_to_what_names_nothing_is_no_matter(desk: Desk) -> None:
     index = desk.send(NO_HASH)
     desk.answer(index, Outcome.ANSWERED)
@@ -254,7 +274,7 @@ def test_records_are_found_wherever_they_stand(desk: Desk) -> None:
         digests.append(digest)
         other = [issue(1, f"{n} {m}", 0) for m in range(n % 7)]
         letter = Send(1, 2, bytes(32), SendKind.CIRCULATED, 0, NONE, digest).encode()
-        reply = Answer(2, 0, Outcome.RECEIVED, bytes(32), digest).encode()
+        reply = Answer(2, 0, Outcome.ANSWERED, bytes(32), digest).encode()
         desk.log.add(*other, letter if n % 2 else reply)
         if n % 50 == 0:
             desk.keeper.follow()
@@ -300,7 +320,7 @@ def test_an_answer_is_not_undone_by_following_again(desk: Desk) -> None:
     desk.answer(index, Outcome.ANSWERED)
     desk.keeper.follow()
     answered = desk.store.find(digest)
-    desk.store.follow([Naming(index, digest, desk.log.time_ms + RETENTION_MS)], 1)
+    desk.store.follow([Naming(index, index, digest, desk.log.time_ms + RETENTION_MS)], 1)
     assert desk.store.find(digest) == answered
 
 
@@ -366,6 +386,66 @@ def test_against_a_simple_model(
                 put.discard(n)
         assert {n for n in range(4) if desk.holds(digests[n])} == put
     desk.store.close()
+
+
+# --- a real log --------------------------------------------------------------------------------
+
+
+def correspondents(data: Path) -> tuple[World, LedgerNode]:
+    """A node with agencies 1 and 2, which may ask each other."""
+    world = World()
+    node = world.create(data)
+    for number in (1, 2):
+        subject = f"agency/{number}"
+        body = AgencyEnrolled({"en": subject}, 0, Entitlement(("request",), (), SigningPolicy()))
+        enrolled = world.make(node, world.change(subject, NONE, body))
+        key = NewKey(1, Algorithm.ED25519, world.officers[number - 1].public_key, "submit", "")
+        world.make(node, world.change(subject, enrolled.submission_index, KeysAdded((key,))))
+    return world, node
+
+
+def test_a_real_exchange_from_letter_to_reply(tmp_path: Path) -> None:
+    world, node = correspondents(tmp_path / "data")
+    store = EnvelopeStore(tmp_path / "envelopes")
+
+    def newest() -> tuple[int, int]:
+        return node.published.head.block, node.published.state.time_ms
+
+    def keeper() -> EnvelopeKeeper:
+        return EnvelopeKeeper(
+            store, node.store, newest, Metrics("test"), retention_ms=RETENTION_MS, wall_ms=lambda: 0
+        )
+
+    def log(agency: int, record: bytes) -> int:
+        (outcome,), _ = submit(node.sequencer, world.submission([record], agency=agency))
+        return placed(outcome).first_record_index
+
+    def put(name: str, sender: int, recipient: int) -> bytes:
+        store.put(envelope(name), recipient=recipient, sender=sender, now_ms=0)
+        return digest_of(envelope(name))
+
+    def ask(digest: bytes, follows: int = NONE) -> int:
+        return log(1, Send(1, 2, b"c" * 32, SendKind.REQUEST, 0, follows, digest).encode())
+
+    letter, reminder, again = (put(name, 1, 2) for name in ("letter", "reminder", "again"))
+    reply = put("reply", 2, 1)
+    first = ask(letter)
+    ask(reminder, first)
+    log(2, Answer(2, first, Outcome.RECEIVED, NO_HASH, NO_HASH).encode())
+    following = keeper()
+    following.follow()
+    log(2, Answer(2, first, Outcome.ANSWERED, b"a" * 32, reply).encode())
+    reopened = ask(again, first)
+    world.clock.ms += GRACE_MS
+    log(2, Answer(2, reopened, Outcome.RECEIVED, NO_HASH, NO_HASH).encode())
+    for one in (following, keeper()):  # the second knows what the first saved, and no more
+        one.follow()
+        one.sweep()
+        names = ("letter", "reminder", "again", "reply")
+        held = [name for name in names if store.find(digest_of(envelope(name))) is not None]
+        assert held == ["again", "reply"]
+    node.close()
+    store.close()
 
 
 # --- on the disk -------------------------------------------------------------------------------

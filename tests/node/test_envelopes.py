@@ -253,11 +253,26 @@ async def test_an_envelope_that_is_not_here_cannot_be_named(post: Post) -> None:
     assert served.size == size
 
 
-async def test_an_envelope_that_is_here_can_be_named(post: Post) -> None:
-    digest = await post.put(post.sealed())
-    missing = {"ENVELOPE_MISSING", "ENVELOPE_WRONG_RECIPIENT"}
-    assert await reason_of(post.served, [send(digest)]) not in missing
-    assert await reason_of(post.served, [send(NO_HASH)]) not in missing
+async def test_a_letter_and_its_reply(post: Post) -> None:
+    served = post.served
+    asker, asked = await served.enrol(roles=("request",)), await served.enrol()
+    there = replace(post, sender=asker, recipient=asked, key=await add_envelope_key(served, asked))
+    back = replace(post, sender=asked, recipient=asker, key=await add_envelope_key(served, asker))
+    letter = await there.put(there.sealed("letter"))
+    request = served.submission(asker, [send(letter, asked, asker)])
+    index = (await served.stub.Submit(served.request(request))).placement.first_record_index
+    assert digest_of(await there.get(letter)) == letter
+    own = Answer(asked, index, Outcome.ANSWERED, commitment(1), letter).encode()
+    assert await reason_of(served, [own], asked) == "ENVELOPE_WRONG_RECIPIENT"
+    reply = await back.put(back.sealed("reply"))
+    answer = Answer(asked, index, Outcome.ANSWERED, commitment(1), reply).encode()
+    assert await reason_of(served, [answer], asked) == ""
+    assert digest_of(await back.get(reply)) == reply
+    assert await back.drop(reply)
+    # The first answer is given again, though the envelope has gone.
+    assert await there.drop(letter)
+    assert (await served.stub.Submit(served.request(request))).placement.repeat
+    assert await reason_of(served, [send(letter, asked, asker)], asker) == "ENVELOPE_MISSING"
 
 
 async def test_an_envelope_for_another_agency_cannot_be_named(post: Post) -> None:

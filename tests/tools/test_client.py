@@ -14,11 +14,12 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from ledger import errors as core
+from ledger.signatures import Ed25519Signer
 from sudur.v1 import ledger_pb2 as pb
 from sudur.v1.ledger_pb2_grpc import LedgerServiceServicer, add_LedgerServiceServicer_to_server
 from tools import errors
-from tools.client import LedgerClient, Placed, from_status
-from tools.signing import SignedSubmission
+from tools.client import EnvelopeAccess, LedgerClient, Placed, from_status
+from tools.signing import NumberedSigner, SignedSubmission
 
 Answer = Callable[[Any, grpc.ServicerContext], Any]
 GENESIS = bytes(32)
@@ -287,6 +288,16 @@ def test_a_commitment_that_is_not_there(node: Node) -> None:
     servicer.script = [status(code_pb2.NOT_FOUND, "NOT_FOUND"), pb.LookupCommitmentResponse(indexes=[4])]
     assert client.lookup(1, bytes(32)) == ()
     assert client.lookup(1, bytes(32)) == (4,)
+
+
+def test_an_envelope_that_is_not_the_one_asked_for(node: Node) -> None:
+    servicer, client, _ = node
+    access = EnvelopeAccess(1, NumberedSigner(1, Ed25519Signer(bytes(32))))
+    servicer.script = [pb.PutEnvelopeResponse(digest=bytes(32)), pb.GetEnvelopeResponse(envelope=b"other")]
+    with pytest.raises(errors.AnswerWrong):
+        client.put_envelope(GENESIS, access, b"envelope")
+    with pytest.raises(core.EnvelopeWrongDigest):
+        client.get_envelope(GENESIS, access, bytes(32))
 
 
 def test_a_genesis_of_another_length_is_wrong(node: Node) -> None:

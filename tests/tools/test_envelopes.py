@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from ledger import changes
 from ledger import errors as core
+from ledger.changes import Subject
 from ledger.documents import Document, Field
 from ledger.envelope_bodies import Letter, Reply, ReplyOutcome, letter_plaintext
 from ledger.envelopes import Attachment, Envelope, digest_of
@@ -27,9 +29,11 @@ from ledger.errors import (
     FormatError,
 )
 from ledger.leaves import NONE
+from ledger.proven_registry import ProvenRegistry
 from ledger.records import Answer, Outcome, Send, SendKind
 from ledger.registry_records import KeyRecord, Theft
 from ledger.signatures import Algorithm
+from tests.ledger.issued import Issued
 from tests.node.letters import Post, add_envelope_key
 from tests.node.served import Served, serve
 from tests.tools.helpers import CHEAP
@@ -37,7 +41,7 @@ from tools import errors
 from tools.client import EnvelopeAccess, LedgerClient
 from tools.envelopes import (
     Addressee,
-    newest_key,
+    find_addressee,
     seal_letter,
     seal_reply,
     unseal_letter,
@@ -141,15 +145,65 @@ def test_keys_that_nothing_is_sealed_to(new: PrivateKey) -> None:
             seal_letter(LETTER, GENESIS, Addressee(2, key))
 
 
-def test_the_newest_key_that_is_in_use(old: PrivateKey, new: PrivateKey) -> None:
-    one, two = record(old, number=1), record(new, number=2)
-    submit = record(make_key("submit", "desk"), number=3)
-    assert newest_key([two, submit, one], 10) == two
-    assert newest_key([replace(two, ended=8), one], 10) == one
-    assert newest_key([replace(two, stolen=Theft(0, 9)), one], 10) == one
-    assert newest_key([replace(two, added=10), one], 10) == one
-    with pytest.raises(NoEnvelopeKey, match="register one"):
-        newest_key([submit], 10)
+@pytest.fixture
+def world() -> Issued:
+    """Agency 1, and agencies 2 to 5 without keys."""
+    made = Issued()
+    while len(made.world.state.registry.agencies) < 5:
+        made.world.enrol(submit=0)
+    return made
+
+
+def add_key(world: Issued, agency: int) -> KeyRecord:
+    number = len(world.world.state.registry.agency(agency).keys) + 1
+    public = make_key("envelope", "post").public.key
+    added = (changes.NewKey(number, Algorithm.X25519, public, "envelope", ""),)
+    world.world.change(Subject("agency", agency), changes.KeysAdded(added))
+    return world.world.state.registry.agency(agency).keys[-1]
+
+
+def found(world: Issued, agency: int) -> Addressee:
+    static = world.static()
+    return find_addressee(ProvenRegistry(static, world.trusted(), static.checkpoint), agency)
+
+
+def test_the_newest_key_that_is_in_use(world: Issued) -> None:
+    change = world.world.change
+    keys = [add_key(world, 2) for _ in range(3)]
+    world.world.add_keys(2, ["submit"])
+    assert found(world, 2) == Addressee(2, keys[2])
+    change(Subject("agency", 2), changes.KeyEnded(3))
+    assert found(world, 2).key == keys[1]
+    change(Subject("agency", 2), changes.KeyStolen(2, keys[1].added))
+    assert found(world, 2).key == keys[0]
+    change(Subject("agency", 2), changes.KeyEnded(1))
+    with pytest.raises(NoEnvelopeKey, match="agency 2 has no key"):
+        found(world, 2)
+    with pytest.raises(core.UnknownAgency):
+        found(world, 99)
+
+
+def test_the_last_successor_that_has_a_key(world: Issued) -> None:
+    for old, new in ((2, 3), (3, 4), (4, 5)):
+        world.world.change(Subject("agency", old), changes.SuccessorNamed(new))
+    own = add_key(world, 2)
+    assert found(world, 2) == Addressee(2, own, (3, 4, 5))
+    heirs = add_key(world, 4)
+    assert found(world, 2) == Addressee(2, heirs, (3, 4, 5))
+    assert found(world, 4) == Addressee(4, heirs, (5,))
+    sealed = seal_letter(LETTER, GENESIS, found(world, 2))
+    assert Envelope.decode(sealed.data).recipient == 4
+
+
+def test_a_key_that_the_log_does_not_have_is_not_sealed_to(world: Issued, new: PrivateKey) -> None:
+    """A server that slips in a record of its own, to read along, is found out by the record's hash."""
+    honest = add_key(world, 2)
+    static = world.static()
+    forged = replace(honest, public_key=new.public.key).encode()
+    (place,) = [path for path, body in static.files.items() if body == honest.encode()]
+    static.files[place] = forged
+    with pytest.raises((core.ProofInvalid, core.FormatError)):
+        find_addressee(ProvenRegistry(static, world.trusted(), static.checkpoint), 2)
 
 
 def test_text_that_is_not_composed_is_refused_where_it_is_written(new: PrivateKey) -> None:
@@ -230,8 +284,6 @@ def access(office: Office, agency: int) -> EnvelopeAccess:
 def test_put_get_drop(office: Office) -> None:
     envelope, genesis = office.post.sealed(), office.served.genesis
     with LedgerClient(str(office.served.node.grpc)) as client:
-        keys = [KeyRecord.decode(client.record(f"agency/2/key/{n}").record) for n in (1, 2)]
-        assert newest_key(keys, office.served.size).number == office.key
         digest = client.put_envelope(genesis, access(office, 1), envelope)
         assert digest == digest_of(envelope)
         assert client.get_envelope(genesis, access(office, 2), digest) == envelope
