@@ -74,7 +74,8 @@ def attest(
             "--on",
             metavar="INDEX",
             min=0,
-            help="What is attested: the document, or an attestation on it. Default: the newest.",
+            help="What is attested: the document, or an attestation on it. Default: the newest that"
+            " another agency gave.",
         ),
     ] = None,
     out: Annotated[
@@ -97,10 +98,9 @@ def attest(
     document = parse_receipt(read_file(receipt, MAX_RECEIPT + 1))
     fields = _fields(field or (), file or ())
     finish_earlier(session)
+    subject = _newest(document, session.agency) if on is None else on
     document = _checked(session, document)
-    chain = {one.leaf.index: one.copy for one in document.attestations}
-    subject = on if on is not None else max(chain, default=document.issue.index)
-    if subject != document.issue.index and subject not in chain:
+    if subject not in (document.issue.index, *(one.leaf.index for one in document.attestations)):
         raise Usage(f"leaf {subject} is neither this document nor an attestation on it", where="--on")
     destination = (out or session.here.receipts).absolute() / receipt.name
     acted = _attested(session, document, subject, number, fields, prepare)
@@ -130,6 +130,12 @@ def _checked(session: Session, receipt: Receipt) -> Receipt:
     if first.code is VerdictCode.GENUINE_EXPIRED:
         remark(printable(f"{first.headline}: {first.reason}"))
     return receipt
+
+
+def _newest(receipt: Receipt, agency: int) -> int:
+    """The newest attestation that the receipt bears and another agency gave, or the document."""
+    others = [one.leaf.index for one in receipt.attestations if Attest.decode(one.leaf.leaf).agency != agency]
+    return max(others, default=receipt.issue.index)
 
 
 def _fields(values: Sequence[str], files: Sequence[Path]) -> list[Field]:

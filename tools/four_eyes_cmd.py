@@ -144,7 +144,7 @@ def send(
             refused = [one.error for one in outcome.refused]
         else:
             refused = [one.error for one in session.outbox.finish(kept).refused]
-            if kept.kind == WORK and not refused:
+            if not refused:
                 session.outbox.close(kept)
         placed = [one for one in session.outbox.submissions(kept) if one.first is not None]
     if as_json:
