@@ -153,9 +153,9 @@ class World:
         self.make(node, self.change("type/1", NONE, define))
         self.enrol(node, 1)
 
-    def enrol(self, node: LedgerNode, number: int) -> None:
-        """Enrol an agency with one submit key, officer ``number``'s."""
-        entitlement = Entitlement(("issue",), (0, 1), SigningPolicy())
+    def enrol(self, node: LedgerNode, number: int, *roles: str) -> None:
+        """Enrol an agency with one submit key, officer ``number``'s; it issues, unless it has other roles."""
+        entitlement = Entitlement(roles or ("issue",), (0, 1), SigningPolicy())
         body = AgencyEnrolled({"en": f"Agency {number}"}, 0, entitlement)
         placed = self.make(node, self.change(f"agency/{number}", NONE, body))
         key = NewKey(1, Algorithm.ED25519, self.officers[number - 1].public_key, "submit", "officer")
