@@ -17,9 +17,9 @@ from ledger.records import (
     NO_HASH,
     Answer,
     Attest,
+    Basis,
     Issue,
     Outcome,
-    Record,
     Send,
     SendKind,
     Status,
@@ -78,24 +78,18 @@ def correspond(world: World, node: LedgerNode) -> None:
     """Agency 2 attests, asks agency 1 and reminds it; agency 1 receives and answers."""
     world.enrol(node, 2, "attest", "request")
 
-    def log(agency: int, *records: Record) -> int:
-        submission = world.submission([one.encode() for one in records], agency=agency)
-        (outcome,), _ = submit(node.sequencer, submission)
-        return placed(outcome).first_record_index
-
-    (outcome,), _ = submit(node.sequencer, world.issues(1))
-    subject = placed(outcome).first_record_index
-    first = log(2, Attest(2, subject, 1, NO_HASH), Attest(2, subject, 2, NO_HASH))
-    log(2, StatusChange(2, first, first, Status.REVOKED, 0, NONE))
-    log(2, Attest(2, subject, 1, NO_HASH))
+    subject = world.put(node, 1, Issue(1, 1, Basis.ORIGINAL, sha256(b"attested").digest()))
+    first = world.put(node, 2, Attest(2, subject, 1, NO_HASH), Attest(2, subject, 2, NO_HASH))
+    world.put(node, 2, StatusChange(2, first, first, Status.REVOKED, 0, NONE))
+    world.put(node, 2, Attest(2, subject, 1, NO_HASH))
 
     def send(follows: int = NONE) -> Send:
         return Send(2, 1, sha256(b"asked").digest(), SendKind.REQUEST, 14, follows, NO_HASH)
 
-    asked = log(2, send(), send())
-    log(2, send(asked))
-    log(1, Answer(1, asked, Outcome.RECEIVED, NO_HASH, NO_HASH))
-    log(1, Answer(1, asked, Outcome.ANSWERED, sha256(b"answer").digest(), NO_HASH))
+    asked = world.put(node, 2, send(), send())
+    world.put(node, 2, send(asked))
+    world.put(node, 1, Answer(1, asked, Outcome.RECEIVED, NO_HASH, NO_HASH))
+    world.put(node, 1, Answer(1, asked, Outcome.ANSWERED, sha256(b"answer").digest(), NO_HASH))
 
 
 def rows(data: Path) -> Rows:

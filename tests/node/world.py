@@ -28,7 +28,7 @@ from ledger.changes import (
 from ledger.checkpoints import log_key
 from ledger.hashing import leaf_hash, leaf_hashes, merkle_root
 from ledger.leaves import NONE
-from ledger.records import Basis, Issue, Status, StatusChange
+from ledger.records import Basis, Issue, Record, Status, StatusChange
 from ledger.signatures import Algorithm, Ed25519Signer, Signer, key_fingerprint
 from ledger.signing_policy import SigningPolicy
 from ledger.submissions import KeySignature, SubmissionLeaf, pack
@@ -68,7 +68,7 @@ class World:
     authority: Ed25519Signer = field(default_factory=lambda: Ed25519Signer(seed("authority")))
     log: Ed25519Signer = field(default_factory=lambda: Ed25519Signer(seed("log")))
     officers: tuple[Ed25519Signer, ...] = field(
-        default_factory=lambda: tuple(Ed25519Signer(seed(f"officer {n}")) for n in (1, 2))
+        default_factory=lambda: tuple(Ed25519Signer(seed(f"officer {n}")) for n in (1, 2, 3))
     )
     clock: FakeClock = field(default_factory=FakeClock)
     counter: int = 0
@@ -124,6 +124,11 @@ class World:
         print_ = key_fingerprint(Algorithm.ED25519, officer.public_key)
         signature = officer.sign(head.message(self.genesis, print_))
         return replace(head, signatures=(KeySignature(1, 1, signature),)).encode(), pack(records)
+
+    def put(self, node: LedgerNode, agency: int, *records: Record) -> int:
+        """Commit these records of an agency, and fail if they are refused; returns the first one's index."""
+        submission = self.submission([one.encode() for one in records], agency=agency)
+        return placed(submit(node.sequencer, submission)[0][0]).first_record_index
 
     # --- a node ---
 
