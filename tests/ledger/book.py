@@ -14,6 +14,7 @@ from ledger.errors import SudurError
 from ledger.registry import Registry
 from ledger.rules_v1 import Draft
 from ledger.submissions import Submission
+from tests.ledger.recount import Recount
 from tests.ledger.world import Keys, World, replay
 
 
@@ -36,10 +37,12 @@ def refuse(
 
 
 def agree(world: World) -> None:
-    """The whole ledger replays to the same state, and the reader's copy to the same content."""
-    copy = replay(world.blocks)
-    assert copy.state == world.state
-    assert copy.__dict__ == world.reader.__dict__
+    """The whole ledger replays to the same state and content, and its figures are those of a recount."""
+    again = replay(world.blocks)
+    assert again.state == world.state
+    assert again.__dict__ == world.reader.__dict__
+    figures = {tuple(map(int, key)): count for key, count in world.reader.figures.items() if count}
+    assert figures == Recount(world.reader.leaves).figures()
 
 
 @dataclass
@@ -80,7 +83,7 @@ class Book:
     def submission(self, agency: int, *records: bytes, keys: Iterable[int] | Keys = (1,)) -> Submission:
         """A submission that is like no earlier one."""
         self.counter += 1
-        claimed_ms = self.world.state.time_ms + self.counter
+        claimed_ms = self.open.time_ms - 7 * self.counter
         return self.world.submission(agency, records, keys=keys, claimed_ms=claimed_ms)
 
     def log(self, agency: int, *records: bytes, keys: Iterable[int] | Keys = (1,)) -> int:

@@ -301,6 +301,17 @@ def test_the_successor_of_the_recipient_passes_on(book: Book) -> None:
     book.log(4, answer(4, passed))
 
 
+def test_a_successor_may_pass_on_to_its_predecessor(book: Book) -> None:
+    """That is no reminder, though it goes to whom was asked: the successor is not the one that asked."""
+    sent = book.log(1, send(1, 3))
+    book.change(3, SuccessorNamed(6))
+    passed = book.log(6, send(6, 3, follows=sent))
+    assert exchange(book, passed).reminds is None
+    book.log(3, answer(3, passed))
+    again = book.log(6, send(6, 3, follows=sent))
+    assert exchange(book, again).reminds is None
+
+
 def test_a_successor_that_is_replaced_has_no_say(book: Book) -> None:
     sent = book.log(1, send(1, 3))
     book.change(3, SuccessorNamed(5))

@@ -364,7 +364,8 @@ def test_figures_are_never_of_two_blocks(
 ) -> None:
     """A block that comes while they are read: they are read again."""
     world.put(pair, 2, send(), send(due=1))
-    real, blocks = Database.rows, []
+    real = Database.rows
+    blocks: list[int] = []
 
     def rows(self: Database, family: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         for row in real(self, family, start):
