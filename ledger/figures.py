@@ -36,7 +36,7 @@ _LAST_DAY: Final = date.max.toordinal() - _EPOCH
 class Metric(IntEnum):
     """What is counted, and what ``a`` and ``b`` of its key mean.
 
-    The first ten are by month, as the number of months since January 1970 (UTC) of the seal. OPEN and
+    All but the last two are by month, as the number of months since January 1970 (UTC) of the seal. OPEN and
     DUE are by day, as the number of days since 1970: an answer takes away what its SEND added.
     """
 

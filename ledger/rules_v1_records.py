@@ -15,6 +15,7 @@ from ledger.changes import AUTHORITY
 from ledger.errors import (
     AlreadyAnswered,
     DuplicateAttest,
+    IndexedRuleError,
     NotEntitled,
     RuleError,
     StatusFinal,
@@ -95,6 +96,7 @@ class RecordRules:
         self.registry = registry
         self.own = Edits()
         self.tally = Tally(time_ms)
+        self._affirmed: dict[int, list[Affirmation]] = {}
         self._submission = submission
         self._index = index
         self._reader = reader
@@ -109,7 +111,14 @@ class RecordRules:
                 self._judge(record, self._index + 1 + position)
             except RuleError as error:
                 error.where = f"record {position}"
+                if isinstance(error, IndexedRuleError) and error.index >= self._index:
+                    # A record of this very submission stands in the way: it will not be in the ledger.
+                    error.index = NONE
                 raise
+        for number, affirmed in self._affirmed.items():
+            target = self.registry.agency(number)
+            longer = replace(target.record, affirmed=(*target.record.affirmed, *affirmed))
+            self.registry = self.registry.with_agency(replace(target, record=longer))
 
     def _judge(self, record: Record, index: int) -> None:
         match record:
@@ -306,15 +315,15 @@ class RecordRules:
         stolen_since = target.record.stolen_since
         if stolen_since is None or record.last < stolen_since:
             raise SubjectInvalid(f"no leaf of agency {record.target} up to {record.last} is doubtful")
-        if len(target.record.affirmed) == MAX_AFFIRMED:
+        affirmed = self._affirmed.setdefault(record.target, [])
+        if len(target.record.affirmed) + len(affirmed) == MAX_AFFIRMED:
             raise SubjectInvalid(
                 f"agency {record.target} has {MAX_AFFIRMED} affirmed ranges, and no more are kept",
                 fix="revoke what is not genuine, and affirm longer ranges",
             )
+        # It counts from the next submission on: one change of the record, however many ranges.
         keys = tuple(one.number for one in self._submission.head.signatures)
-        made = Affirmation(record.first, record.last, self._index, record.agency, keys)
-        affirmed = replace(target.record, affirmed=(*target.record.affirmed, made))
-        self.registry = self.registry.with_agency(replace(target, record=affirmed))
+        affirmed.append(Affirmation(record.first, record.last, self._index, record.agency, keys))
 
     # --- what they share ---
 

@@ -35,22 +35,14 @@ from ledger.errors import (
 from ledger.hashing import leaf_hash, merkle_root
 from ledger.leaves import NONE
 from ledger.records import Affirm, Attest, Basis, Status
-from ledger.rules_v1 import CLAIMED_FUTURE_MS, CLAIMED_PAST_MS, MAX_BLOCK_BYTES, MAX_BLOCK_LEAVES, Draft
+from ledger.rules_v1 import CLAIMED_FUTURE_MS, CLAIMED_PAST_MS, MAX_BLOCK_BYTES, MAX_BLOCK_LEAVES
 from ledger.seals import Seal
 from ledger.signing_policy import DAY_MS, KindPolicy, SigningPolicy
 from ledger.state import Transition
 from ledger.status import EMPTY_CHUNK, EMPTY_CHUNK_HASH, read_status
 from ledger.submissions import Submission, gather_submission, pack
-from tests.ledger.world import (
-    MemoryReader,
-    World,
-    commitment,
-    entitlement,
-    issue,
-    replay,
-    signer,
-    status,
-)
+from tests.ledger.book import agree, refuse, trace
+from tests.ledger.world import MemoryReader, World, commitment, entitlement, issue, signer, status
 
 HOUR = 3_600_000
 
@@ -63,40 +55,6 @@ def world() -> World:
     made.define_type()
     made.enrol(types=(0, 1), submit=3)
     return made
-
-
-def trace(draft: Draft) -> tuple[Any, ...]:
-    """All that a draft amounts to."""
-    made = draft.seal()
-    return (
-        made.leaves,
-        made.leaf_hashes,
-        made.state,
-        dict(made.issues),
-        dict(made.submissions),
-        dict(made.daily),
-        dict(made.statuses),
-        dict(made.status_chunks),
-        made.subjects,
-    )
-
-
-def refuse(
-    draft: Draft, submission: Submission, error: type[SudurError], match: str | None = None
-) -> SudurError:
-    """The submission is refused, and the draft is as it was."""
-    before = trace(draft)
-    with pytest.raises(error, match=match) as caught:
-        draft.add_submission(submission)
-    assert trace(draft) == before
-    return caught.value
-
-
-def agree(world: World) -> None:
-    """The whole ledger replays to the same state, and the reader's copy to the same content."""
-    copy = replay(world.blocks)
-    assert copy.state == world.state
-    assert copy.__dict__ == world.reader.__dict__
 
 
 # --- signatures, keys, agencies ----------------------------------------------------------------
@@ -400,7 +358,8 @@ def test_two_changes_of_one_subject_in_one_submission(world: World) -> None:
     draft = world.begin()
     first = draft.next_index + 1
     records = [status(1, subject, subject, Status.SUSPENDED), status(1, subject, first, Status.REVOKED)]
-    refuse(draft, world.submission(1, [records[0]] * 2), StatusStale, "record 1")
+    error = refuse(draft, world.submission(1, [records[0]] * 2), StatusStale, "record 1")
+    assert error.details() == {"index": str(NONE)}, "the record in the way will not be in the ledger"
     world.submit(1, records, draft=draft)
     world.seal(draft)
     assert world.reader.statuses == {subject: first + 1}

@@ -18,9 +18,21 @@ from ledger.changes import AUTHORITY, LEDGER, Change, ChangeBody, Subject
 from ledger.exchanges import Exchange
 from ledger.figures import Figures
 from ledger.hashing import leaf_hash, leaf_hashes, merkle_root
-from ledger.leaves import NONE
+from ledger.leaves import NONE, LeafType
 from ledger.notes import SignatureType, VerifierKey
-from ledger.records import Basis, Issue, Status, StatusChange
+from ledger.records import (
+    NO_HASH,
+    Affirm,
+    Answer,
+    Attest,
+    Basis,
+    Issue,
+    Outcome,
+    Send,
+    SendKind,
+    Status,
+    StatusChange,
+)
 from ledger.registry_leaf import NO_GENESIS, RegistryLeaf, RegistrySignature
 from ledger.rules_v1 import Draft
 from ledger.signatures import Ed25519Signer, key_fingerprint
@@ -96,6 +108,35 @@ def status(agency: int, subject: int, previous: int, to: Status, replacement: in
     return StatusChange(agency, subject, previous, to, 0, replacement).encode()
 
 
+def attest(agency: int, subject: int, kind: int = 1, copy: object = None) -> bytes:
+    """An ATTEST leaf; ``copy`` names the attested copy, None for none."""
+    return Attest(agency, subject, kind, NO_HASH if copy is None else commitment(copy)).encode()
+
+
+def send(
+    agency: int,
+    recipient: int,
+    *,
+    kind: SendKind = SendKind.REQUEST,
+    due: int = 0,
+    follows: int = NONE,
+    name: object = "request",
+) -> bytes:
+    """A SEND leaf about the contents of this name."""
+    return Send(agency, recipient, commitment(name), kind, due, follows, NO_HASH).encode()
+
+
+def answer(agency: int, subject: int, outcome: Outcome = Outcome.ANSWERED) -> bytes:
+    """An ANSWER leaf; all but ``received`` have contents."""
+    contents = NO_HASH if outcome is Outcome.RECEIVED else commitment(f"answer to {subject}")
+    return Answer(agency, subject, outcome, contents, NO_HASH).encode()
+
+
+def affirm(agency: int, target: int, first: int, last: int) -> bytes:
+    """An AFFIRM leaf."""
+    return Affirm(agency, target, first, last).encode()
+
+
 def new_key(number: int, key: Ed25519Signer, use: str = "submit", label: str = "") -> changes.NewKey:
     """A key to register."""
     return changes.NewKey(number, key.algorithm, key.public_key, use, label)
@@ -125,6 +166,8 @@ class MemoryReader:
         self.chunks: dict[int, bytes] = {}
         self.attests: dict[bytes, int] = {}
         self.exchanges: dict[int, Exchange] = {}
+        self.events: list[tuple[int, int]] = []
+        self.sends: list[tuple[int, int]] = []
         self.figures: Figures = Counter()
         self.state: State | None = None
 
@@ -146,6 +189,8 @@ class MemoryReader:
         self.chunks.update(transition.status_chunks)
         self.attests.update(transition.attests)
         self.exchanges.update(transition.exchanges)
+        self.events += transition.events
+        self.sends += transition.sends
         assert all(transition.figures.values())
         self.figures.update(transition.figures)
         assert all(count >= 0 for count in self.figures.values())
@@ -181,6 +226,7 @@ class MemoryReader:
         return self.attests.get(leaf_hash)
 
     def exchange(self, send: int) -> Exchange:
+        assert self.leaves[send][1] == LeafType.SEND, "asked of what is no SEND"
         return self.exchanges[send]
 
 

@@ -10,9 +10,23 @@ from pathlib import Path
 import pytest
 
 from ledger import rules
+from ledger.errors import DuplicateAttest
+from ledger.exchanges import Exchange
+from ledger.figures import FigureKey, Metric, month_of
 from ledger.hashing import EMPTY_ROOT, leaf_hash, leaf_hashes, merkle_root
-from ledger.leaves import NONE
-from ledger.records import Status
+from ledger.leaves import NONE, LeafType
+from ledger.records import (
+    NO_HASH,
+    Answer,
+    Attest,
+    Basis,
+    Issue,
+    Outcome,
+    Send,
+    SendKind,
+    Status,
+    StatusChange,
+)
 from ledger.seals import Seal
 from ledger.signing_policy import ALL_KINDS, utc_day
 from ledger.status import EMPTY_CHUNK, EMPTY_CHUNK_HASH, read_status
@@ -239,6 +253,155 @@ def test_submissions_are_forgotten_once_the_rules_would_refuse_them(world: World
     world.clock.ms += 2 * 3_600_000
     placed(submit(node.sequencer, world.issues())[0][0])
     assert node.store.find_submission(*key) is None
+
+
+# --- records other than ISSUE ----------------------------------------------------------------
+
+
+def send(to: int = 1, follows: int = NONE, due: int = 0) -> Send:
+    return Send(2, to, bytes(32), SendKind.REQUEST, due, follows, NO_HASH)
+
+
+@pytest.fixture
+def pair(world: World, node: LedgerNode) -> LedgerNode:
+    """With agency 2, which attests and asks agency 1."""
+    world.enrol(node, 2, "attest", "request")
+    return node
+
+
+def test_attestations_by_their_hash(world: World, pair: LedgerNode) -> None:
+    """The latest of its kind is found, and the store stays as it is when the rules refuse."""
+    subject = world.put(pair, 1, Issue(1, 1, Basis.ORIGINAL, bytes(32)))
+    attest = Attest(2, subject, 1, NO_HASH)
+    digest = leaf_hash(attest.encode())
+    assert pair.store.find_attest(digest) is None
+    first = world.put(pair, 2, attest)
+    assert pair.store.find_attest(digest) == first
+    refusal = submit(pair.sequencer, world.submission([attest.encode()], agency=2))[0][0]
+    assert isinstance(refusal, DuplicateAttest)
+    assert refusal.details() == {"index": str(first)}
+    world.put(pair, 2, StatusChange(2, first, first, Status.REVOKED, 0, NONE))
+    second = world.put(pair, 2, attest)
+    assert pair.store.find_attest(digest) == second
+
+
+def test_exchanges(world: World, pair: LedgerNode) -> None:
+    asked = world.put(pair, 2, send())
+    sent_ms = pair.published.state.time_ms
+    assert pair.store.exchange(asked) == Exchange(sent_ms)
+    received = world.put(pair, 1, Answer(1, asked, Outcome.RECEIVED, NO_HASH, NO_HASH))
+    reminder = world.put(pair, 2, send(follows=asked))
+    assert pair.store.exchange(reminder) == Exchange(pair.published.state.time_ms, reminds=asked)
+    final = world.put(pair, 1, Answer(1, asked, Outcome.RETURNED, NO_HASH, NO_HASH))
+    assert pair.store.exchange(asked) == Exchange(sent_ms, received, final)
+    for index in (asked - 1, received, 0, 1 << 40, NONE):
+        with pytest.raises(NotFound, match="no SEND"):
+            pair.store.exchange(index)
+
+
+def test_sends_to_an_agency(world: World, pair: LedgerNode) -> None:
+    world.enrol(pair, 3)
+    first = world.put(pair, 2, send(1), send(3), send(1))
+    last = world.put(pair, 2, send(3))
+    sends_to = pair.store.sends_to
+    assert list(sends_to(1, 0)) == [first, first + 2]
+    assert list(sends_to(3, 0)) == [first + 1, last]
+    assert list(sends_to(3, first + 2)) == [last]
+    assert list(sends_to(1, first)) == [first, first + 2]
+    for nobody in (0, 2, 4, 2**32 - 1):
+        assert list(sends_to(nobody, 0)) == []
+    assert list(sends_to(1, NONE)) == []
+
+
+def test_events_of_subjects(world: World, pair: LedgerNode) -> None:
+    """Two documents, an attestation, and what happened to the three, by subject and then by index."""
+    one = world.put(pair, 1, Issue(1, 1, Basis.ORIGINAL, bytes(32)), Issue(1, 1, Basis.ORIGINAL, b"2" * 32))
+    attested = world.put(pair, 2, Attest(2, one + 1, 1, NO_HASH), Attest(2, one, 1, NO_HASH))
+    changed = world.put(pair, 1, StatusChange(1, one, one, Status.SUSPENDED, 0, NONE))
+    undone = world.put(pair, 2, StatusChange(2, attested, attested, Status.REVOKED, 0, NONE))
+    again = world.put(pair, 1, StatusChange(1, one, changed, Status.VALID, 0, NONE))
+    everything = [
+        (one, attested + 1, LeafType.ATTEST),
+        (one, changed, LeafType.STATUS),
+        (one, again, LeafType.STATUS),
+        (one + 1, attested, LeafType.ATTEST),
+        (attested, undone, LeafType.STATUS),
+    ]
+    assert list(pair.store.events(0, 65_536)) == everything
+    assert list(pair.store.events(one + 1, attested)) == everything[3:4]
+    assert list(pair.store.events(one, one)) == []
+    assert list(pair.store.events(65_536, 131_072)) == []
+
+
+def test_figures_are_as_of_a_size(world: World, pair: LedgerNode, tmp_path: Path) -> None:
+    asked = world.put(pair, 2, send(due=3), send())
+    day, month = utc_day(pair.published.state.time_ms), month_of(pair.published.state.time_ms)
+    mine, size = pair.store.figures(1)
+    assert size == pair.published.size
+    assert mine == {
+        FigureKey(1, Metric.ASKED, month, 1): 2,
+        FigureKey(1, Metric.OPEN, day, 1): 2,
+        FigureKey(1, Metric.DUE, day + 3, 1): 1,
+    }
+    world.put(pair, 1, *[Answer(1, asked + n, Outcome.ANSWERED, b"a" * 32, NO_HASH) for n in (0, 1)])
+    mine, size = pair.store.figures(1)
+    assert size == pair.published.size
+    assert mine == {
+        FigureKey(1, Metric.ASKED, month, 1): 2,
+        FigureKey(1, Metric.ANSWERED, month, 1, Outcome.ANSWERED): 2,
+        FigureKey(1, Metric.DELAY, month, 1, 0): 2,
+    }, "what is back at nothing has no row"
+    assert pair.store.figures(7) == ({}, size)
+    everything = {agency: pair.store.figures(agency) for agency in (0, 1, 2)}
+    pair.close()
+    store = Store(tmp_path / "data" / "db")
+    assert {agency: store.figures(agency) for agency in (0, 1, 2)} == everything
+    store.close()
+
+
+def test_figures_are_never_of_two_blocks(
+    world: World, pair: LedgerNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block that comes while they are read: they are read again."""
+    world.put(pair, 2, send(), send(due=1))
+    real = Database.rows
+    blocks: list[int] = []
+
+    def rows(self: Database, family: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        for row in real(self, family, start):
+            if family == database.FIGURES and not blocks:
+                blocks.append(world.put(pair, 2, send(), send(due=1)))
+            yield row
+
+    monkeypatch.setattr(Database, "rows", rows)
+    figures, size = pair.store.figures(1)
+    assert blocks
+    assert size == pair.published.size
+    assert sorted(figures.values()) == [2, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "row", "ask"),
+    [
+        (database.EXCHANGES, codec.u64(99), b"short", lambda store: store.exchange(99)),
+        (database.ATTESTS, bytes(32), b"short", lambda store: store.find_attest(bytes(32))),
+        (database.FIGURES, b"\0\0\0\x09no key", bytes(8), lambda store: store.figures(9)),
+        (database.FIGURES, codec.u32(9) + b"\xff" + bytes(11), bytes(8), lambda store: store.figures(9)),
+        (database.FIGURES, b"", b"short", lambda store: store.figures(1)),
+    ],
+)
+def test_rows_that_are_damaged_are_named(
+    tmp_path: Path, family: str, key: bytes, row: bytes, ask: Callable[[Store], object]
+) -> None:
+    db = Database(tmp_path / "db")
+    batch = db.batch()
+    batch.put(family, key, row)
+    db.write(batch)
+    db.close()
+    store = Store(tmp_path / "db")
+    with pytest.raises(StoreDamaged):
+        ask(store)
+    store.close()
 
 
 # --- starts ------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from ledger.changes import (
 from ledger.checkpoints import log_key
 from ledger.hashing import leaf_hash, leaf_hashes, merkle_root
 from ledger.leaves import NONE
-from ledger.records import Basis, Issue, Status, StatusChange
+from ledger.records import Basis, Issue, Record, Status, StatusChange
 from ledger.registry_leaf import NO_GENESIS, RegistryLeaf, RegistrySignature
 from ledger.signatures import Algorithm, Ed25519Signer, Signer, key_fingerprint
 from ledger.signing_policy import SigningPolicy
@@ -66,7 +66,7 @@ class World:
     authority: Ed25519Signer = field(default_factory=lambda: Ed25519Signer(seed("authority")))
     log: Ed25519Signer = field(default_factory=lambda: Ed25519Signer(seed("log")))
     officers: tuple[Ed25519Signer, ...] = field(
-        default_factory=lambda: tuple(Ed25519Signer(seed(f"officer {n}")) for n in (1, 2))
+        default_factory=lambda: tuple(Ed25519Signer(seed(f"officer {n}")) for n in (1, 2, 3))
     )
     clock: FakeClock = field(default_factory=FakeClock)
     counter: int = 0
@@ -123,6 +123,11 @@ class World:
         signature = officer.sign(head.message(self.genesis, print_))
         return replace(head, signatures=(KeySignature(1, 1, signature),)).encode(), pack(records)
 
+    def put(self, node: LedgerNode, agency: int, *records: Record) -> int:
+        """Commit these records of an agency, and fail if they are refused; returns the first one's index."""
+        submission = self.submission([one.encode() for one in records], agency=agency)
+        return placed(submit(node.sequencer, submission)[0][0]).first_record_index
+
     # --- a node ---
 
     def create(self, data_dir: Path, settings: NodeSettings | None = None) -> LedgerNode:
@@ -151,9 +156,9 @@ class World:
         self.make(node, self.change("type/1", NONE, define))
         self.enrol(node, 1)
 
-    def enrol(self, node: LedgerNode, number: int) -> None:
-        """Enrol an agency with one submit key, officer ``number``'s."""
-        entitlement = Entitlement(("issue",), (0, 1), SigningPolicy())
+    def enrol(self, node: LedgerNode, number: int, *roles: str) -> None:
+        """Enrol an agency with one submit key, officer ``number``'s; it issues, unless it has other roles."""
+        entitlement = Entitlement(roles or ("issue",), (0, 1), SigningPolicy())
         body = AgencyEnrolled({"en": f"Agency {number}"}, 0, entitlement)
         placed = self.make(node, self.change(f"agency/{number}", NONE, body))
         key = NewKey(1, Algorithm.ED25519, self.officers[number - 1].public_key, "submit", "officer")
