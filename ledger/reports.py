@@ -145,8 +145,8 @@ def report_json(report: Report, names: Mapping[str, str]) -> dict[str, Json]:
         "agency": report.agency,
         "names": dict(names),
         **as_of_json(report.as_of),
-        "backlogs": {_word(kind): _backlog_json(one) for kind, one in report.backlogs.items()},
-        "delays": {_word(kind): _delays_json(one) for kind, one in report.delays.items()},
+        "backlogs": {_word(kind): backlog_json(one) for kind, one in report.backlogs.items()},
+        "delays": {_word(kind): delays_json(one) for kind, one in report.delays.items()},
         "months": [_month_json(one) for one in report.months],
     }
 
@@ -174,11 +174,11 @@ def _exchanged_json(one: Exchanged) -> dict[str, Json]:
         "answered": one.answered,
         "returned": one.returned,
         "late": one.late,
-        "delays": _delays_json(one.delays),
+        "delays": delays_json(one.delays),
     }
 
 
-def _backlog_json(one: Backlog) -> dict[str, Json]:
+def backlog_json(one: Backlog) -> dict[str, Json]:
     return {
         "open": one.open,
         "overdue": one.overdue,
@@ -187,7 +187,7 @@ def _backlog_json(one: Backlog) -> dict[str, Json]:
     }
 
 
-def _delays_json(one: Delays) -> dict[str, Json]:
+def delays_json(one: Delays) -> dict[str, Json]:
     return {"answers": one.answers, "median_ms": one.median_ms, "ninth_ms": one.ninth_ms}
 
 
@@ -271,11 +271,19 @@ def figures_csv(agency: int, figures: Mapping[FigureKey, int], as_of: AsOf) -> s
     writer = csv.writer(out)
     writer.writerow(CSV_COLUMNS)
     for key, count in sorted(figures.items()):
-        period = day_text(key.period) if key.metric in BY_DAY else month_text(key.period)
-        kind, detail = _words(key)
-        name = key.metric.name.lower()
-        writer.writerow((agency, name, period, kind, detail, count, as_of.size, as_of.time_ms))
+        writer.writerow((agency, *_parts(key), count, as_of.size, as_of.time_ms))
     return out.getvalue()
+
+
+def key_text(key: FigureKey) -> str:
+    """Which counter this is, in one line: ``answered 2026-03 request returned``."""
+    return " ".join(filter(None, _parts(key)))
+
+
+def _parts(key: FigureKey) -> tuple[str, str, str, str]:
+    """Figure, period, kind and detail, in words."""
+    period = day_text(key.period) if key.metric in BY_DAY else month_text(key.period)
+    return key.metric.name.lower(), period, *_words(key)
 
 
 def _words(key: FigureKey) -> tuple[str, str]:
@@ -295,16 +303,14 @@ def _words(key: FigureKey) -> tuple[str, str]:
 
 
 def _bucket(bucket: int) -> str:
-    if bucket == len(DELAY_BOUNDS_MS):
-        return f"over {span_text(DELAY_BOUNDS_MS[-1])}"
-    return f"up to {span_text(DELAY_BOUNDS_MS[bucket])}"
+    return delay_text(None if bucket == len(DELAY_BOUNDS_MS) else DELAY_BOUNDS_MS[bucket])
 
 
-def span_text(span_ms: int) -> str:
-    """A delay's bound: ``8 hours``, ``3 days``."""
-    hours = span_ms // 3_600_000
+def delay_text(bound_ms: int | None) -> str:
+    """A bucket by its upper bound: ``up to 8 hours``, ``up to 3 days``; of None, ``over 730 days``."""
+    hours = (DELAY_BOUNDS_MS[-1] if bound_ms is None else bound_ms) // 3_600_000
     number, unit = (hours, "hour") if hours < 24 else (hours // 24, "day")
-    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+    return f"{'over' if bound_ms is None else 'up to'} {number} {unit}{'' if number == 1 else 's'}"
 
 
 def _word(member: IntEnum) -> str:
