@@ -179,9 +179,10 @@ def _judged(found: Referred, proven: ProvenReferred | None) -> str:
         return "Not proven: without --trust this is what the node says."
     if found.sent is not None:
         return (
-            "Proven against the trust file: the entry, and each answer shown; that there is none cannot be."
+            "Proven against the trust file: the entry and each answer shown, but for when they were logged;"
+            " that there is no answer cannot be proven."
         )
-    return "Proven against the trust file, but for when it was logged."
+    return "Proven against the trust file, but for the times at which entries were logged."
 
 
 def _named(named: Named) -> str:

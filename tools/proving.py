@@ -43,7 +43,7 @@ def prove_referred(
     """Prove the leaf, its status, the names, and each ANSWER that the answer names, as of its size.
 
     Raises CheckpointUntrusted, ProofInvalid when the answer says other than the log, and what fetching
-    raises. Not proven, for nothing can: the time of the block, and that there is no ANSWER.
+    raises. Not proven, for nothing here can: the times of blocks, and that there is no ANSWER.
     """
     proof = _Proof(resources, ledger, as_of)
     said, proven = found, proof.referred(found)
@@ -117,10 +117,10 @@ class _Proof:
         replacement = None if change.replacement == NONE else change.replacement
         return Standing(status, said.changed, said.time_ms, change.reason, replacement)
 
-    def _sent(self, found: Referred, send: Send) -> Sent | None:
+    def _sent(self, found: Referred, send: Send) -> Sent:
         said = found.sent
         if said is None:
-            return None
+            raise ProofInvalid("the answer leaves out what has become of it", where=f"leaf {found.index}")
         return replace(
             said,
             index=found.index,
