@@ -35,7 +35,6 @@ from ledger.reports import CSV_COLUMNS
 from ledger.trust import parse_trust
 from tests.ledger.world import commitment, issue
 from tests.tools.helpers import Commands, assert_one_line, finish, start
-from tools import inquiring
 from tools.answers import FiguresAnswer
 from tools.cli import run
 from tools.client import LedgerClient
@@ -480,6 +479,6 @@ def _answer(**changes: Any) -> bytes:
 def test_an_answer_that_is_none(
     sudur: Commands, logged: Logged, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
-    monkeypatch.setattr(inquiring.HttpResources, "fetch", lambda self, path: body)
+    monkeypatch.setattr(HttpResources, "fetch", lambda self, path: body)
     for line in (["figures", "2"], ["lookup", "101754"], ["figures", "--ranking"]):
         assert_one_line(sudur(*line, "--url", logged.url), 1)
