@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, Final
 
 from ledger.canonical_json import U64_MAX, Json, Reader
@@ -112,7 +113,7 @@ _Counts = dict[Metric, dict[Any, int]]
 def _month(agency: int, number: int, found: _Counts) -> Month:
     return Month(
         month=number,
-        documents={(a, Basis(b)): n for (a, b), n in sorted(found[Metric.DOCUMENTS].items())},
+        documents={(a, _BASES[b]): n for (a, b), n in sorted(found[Metric.DOCUMENTS].items())},
         statuses={Status(a): n for (a, _), n in sorted(found[Metric.STATUS].items())},
         attestations={a: n for (a, _), n in sorted(found[Metric.ATTESTATIONS].items())},
         exchanged={kind: _exchanged(agency, kind, found) for kind in SendKind},
@@ -237,7 +238,7 @@ def _fits(metric: Metric, a: int, b: int) -> bool:
 
 
 _METRICS: Final = {int(metric): metric for metric in Metric}
-_BASES: Final = frozenset(map(int, Basis))
+_BASES: Final = {int(basis): basis for basis in Basis}
 _STATUSES: Final = frozenset(map(int, Status))
 _KINDS: Final = frozenset(map(int, SendKind))
 
@@ -282,23 +283,29 @@ def key_text(key: FigureKey) -> str:
 
 def _parts(key: FigureKey) -> tuple[str, str, str, str]:
     """Figure, period, kind and detail, in words."""
-    period = day_text(key.period) if key.metric in BY_DAY else month_text(key.period)
-    return key.metric.name.lower(), period, *_words(key)
+    _, metric, period, a, b = key
+    return metric.name.lower(), _period(metric in BY_DAY, period), *_words(metric, a, b)
 
 
-def _words(key: FigureKey) -> tuple[str, str]:
+@lru_cache(8_192)
+def _period(by_day: bool, period: int) -> str:
+    return day_text(period) if by_day else month_text(period)
+
+
+@lru_cache(8_192)
+def _words(metric: Metric, a: int, b: int) -> tuple[str, str]:
     """``a`` and ``b`` of a counter in words."""
-    if key.metric is Metric.DOCUMENTS:
-        return f"type {key.a}", _word(Basis(key.b))
-    if key.metric is Metric.STATUS:
-        return _word(Status(key.a)), ""
-    if key.metric is Metric.ATTESTATIONS:
-        return f"kind {key.a}", ""
-    kind = _word(SendKind(key.a))
-    if key.metric is Metric.ANSWERED:
-        return kind, _word(Outcome(key.b))
-    if key.metric is Metric.DELAY:
-        return kind, _bucket(key.b)
+    if metric is Metric.DOCUMENTS:
+        return f"type {a}", _word(Basis(b))
+    if metric is Metric.STATUS:
+        return _word(Status(a)), ""
+    if metric is Metric.ATTESTATIONS:
+        return f"kind {a}", ""
+    kind = _word(SendKind(a))
+    if metric is Metric.ANSWERED:
+        return kind, _word(Outcome(b))
+    if metric is Metric.DELAY:
+        return kind, _bucket(b)
     return kind, ""
 
 
