@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, Final
 
 from ledger.canonical_json import U64_MAX, Json, Reader
@@ -112,7 +113,7 @@ _Counts = dict[Metric, dict[Any, int]]
 def _month(agency: int, number: int, found: _Counts) -> Month:
     return Month(
         month=number,
-        documents={(a, Basis(b)): n for (a, b), n in sorted(found[Metric.DOCUMENTS].items())},
+        documents={(a, _BASES[b]): n for (a, b), n in sorted(found[Metric.DOCUMENTS].items())},
         statuses={Status(a): n for (a, _), n in sorted(found[Metric.STATUS].items())},
         attestations={a: n for (a, _), n in sorted(found[Metric.ATTESTATIONS].items())},
         exchanged={kind: _exchanged(agency, kind, found) for kind in SendKind},
@@ -145,8 +146,8 @@ def report_json(report: Report, names: Mapping[str, str]) -> dict[str, Json]:
         "agency": report.agency,
         "names": dict(names),
         **as_of_json(report.as_of),
-        "backlogs": {_word(kind): _backlog_json(one) for kind, one in report.backlogs.items()},
-        "delays": {_word(kind): _delays_json(one) for kind, one in report.delays.items()},
+        "backlogs": {_word(kind): backlog_json(one) for kind, one in report.backlogs.items()},
+        "delays": {_word(kind): delays_json(one) for kind, one in report.delays.items()},
         "months": [_month_json(one) for one in report.months],
     }
 
@@ -174,11 +175,11 @@ def _exchanged_json(one: Exchanged) -> dict[str, Json]:
         "answered": one.answered,
         "returned": one.returned,
         "late": one.late,
-        "delays": _delays_json(one.delays),
+        "delays": delays_json(one.delays),
     }
 
 
-def _backlog_json(one: Backlog) -> dict[str, Json]:
+def backlog_json(one: Backlog) -> dict[str, Json]:
     return {
         "open": one.open,
         "overdue": one.overdue,
@@ -187,7 +188,7 @@ def _backlog_json(one: Backlog) -> dict[str, Json]:
     }
 
 
-def _delays_json(one: Delays) -> dict[str, Json]:
+def delays_json(one: Delays) -> dict[str, Json]:
     return {"answers": one.answers, "median_ms": one.median_ms, "ninth_ms": one.ninth_ms}
 
 
@@ -237,7 +238,7 @@ def _fits(metric: Metric, a: int, b: int) -> bool:
 
 
 _METRICS: Final = {int(metric): metric for metric in Metric}
-_BASES: Final = frozenset(map(int, Basis))
+_BASES: Final = {int(basis): basis for basis in Basis}
 _STATUSES: Final = frozenset(map(int, Status))
 _KINDS: Final = frozenset(map(int, SendKind))
 
@@ -271,40 +272,52 @@ def figures_csv(agency: int, figures: Mapping[FigureKey, int], as_of: AsOf) -> s
     writer = csv.writer(out)
     writer.writerow(CSV_COLUMNS)
     for key, count in sorted(figures.items()):
-        period = day_text(key.period) if key.metric in BY_DAY else month_text(key.period)
-        kind, detail = _words(key)
-        name = key.metric.name.lower()
-        writer.writerow((agency, name, period, kind, detail, count, as_of.size, as_of.time_ms))
+        writer.writerow((agency, *_parts(key), count, as_of.size, as_of.time_ms))
     return out.getvalue()
 
 
-def _words(key: FigureKey) -> tuple[str, str]:
+def key_text(key: FigureKey) -> str:
+    """Which counter this is, in one line: ``answered 2026-03 request returned``."""
+    return " ".join(filter(None, _parts(key)))
+
+
+def _parts(key: FigureKey) -> tuple[str, str, str, str]:
+    """Figure, period, kind and detail, in words."""
+    _, metric, period, a, b = key
+    return metric.name.lower(), _period(metric in BY_DAY, period), *_words(metric, a, b)
+
+
+@lru_cache(8_192)
+def _period(by_day: bool, period: int) -> str:
+    return day_text(period) if by_day else month_text(period)
+
+
+@lru_cache(8_192)
+def _words(metric: Metric, a: int, b: int) -> tuple[str, str]:
     """``a`` and ``b`` of a counter in words."""
-    if key.metric is Metric.DOCUMENTS:
-        return f"type {key.a}", _word(Basis(key.b))
-    if key.metric is Metric.STATUS:
-        return _word(Status(key.a)), ""
-    if key.metric is Metric.ATTESTATIONS:
-        return f"kind {key.a}", ""
-    kind = _word(SendKind(key.a))
-    if key.metric is Metric.ANSWERED:
-        return kind, _word(Outcome(key.b))
-    if key.metric is Metric.DELAY:
-        return kind, _bucket(key.b)
+    if metric is Metric.DOCUMENTS:
+        return f"type {a}", _word(Basis(b))
+    if metric is Metric.STATUS:
+        return _word(Status(a)), ""
+    if metric is Metric.ATTESTATIONS:
+        return f"kind {a}", ""
+    kind = _word(SendKind(a))
+    if metric is Metric.ANSWERED:
+        return kind, _word(Outcome(b))
+    if metric is Metric.DELAY:
+        return kind, _bucket(b)
     return kind, ""
 
 
 def _bucket(bucket: int) -> str:
-    if bucket == len(DELAY_BOUNDS_MS):
-        return f"over {span_text(DELAY_BOUNDS_MS[-1])}"
-    return f"up to {span_text(DELAY_BOUNDS_MS[bucket])}"
+    return delay_text(None if bucket == len(DELAY_BOUNDS_MS) else DELAY_BOUNDS_MS[bucket])
 
 
-def span_text(span_ms: int) -> str:
-    """A delay's bound: ``8 hours``, ``3 days``."""
-    hours = span_ms // 3_600_000
+def delay_text(bound_ms: int | None) -> str:
+    """A bucket by its upper bound: ``up to 8 hours``, ``up to 3 days``; of None, ``over 730 days``."""
+    hours = (DELAY_BOUNDS_MS[-1] if bound_ms is None else bound_ms) // 3_600_000
     number, unit = (hours, "hour") if hours < 24 else (hours // 24, "day")
-    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+    return f"{'over' if bound_ms is None else 'up to'} {number} {unit}{'' if number == 1 else 's'}"
 
 
 def _word(member: IntEnum) -> str:

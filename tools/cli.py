@@ -20,6 +20,8 @@ from typer.exceptions import TyperException
 from ledger.errors import SudurError
 from tools import agency, agency_keys, attest_cmd, authority, demo, log, node_cmd, status_cmd
 from tools.errors import EXIT_CANNOT_TELL, EXIT_OK, EXIT_USAGE, exit_code
+from tools.figures import figures
+from tools.lookup import lookup
 from tools.ui import printable
 from tools.verify import verify
 
@@ -50,6 +52,8 @@ for _command in (
     agency.app.command()(_command)
 app.add_typer(node_cmd.app, name="node")
 app.command()(verify)
+app.command()(lookup)
+app.command()(figures)
 app.add_typer(log.app, name="log")
 app.command()(demo.demo)
 

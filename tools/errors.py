@@ -109,6 +109,12 @@ class AnswerWrong(ToolError):
     code = "ANSWER_WRONG"
 
 
+class FiguresDiffer(ToolError):
+    """A node's figures are not those that its own log comes to."""
+
+    code = "FIGURES_DIFFER"
+
+
 class RemoteError(ToolError):
     """The node refused with a reason that this program does not know."""
 

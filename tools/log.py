@@ -17,12 +17,11 @@ from ledger.proofs import prove_inclusion, verify_inclusion
 from ledger.resources import CHECKPOINT, LogTiles, Resources, fetch_leaves
 from ledger.seals import Seal
 from ledger.tiles import TileNodeReader
-from ledger.trust import Trust
 from tools.describe import leaf_json, leaf_text, moment
 from tools.errors import NotFound, Usage
 from tools.http_resources import HttpResources
 from tools.options import Json_, connect
-from tools.pinning import load_trust, only_ledger
+from tools.pinning import ledger_of, load_trust
 from tools.ui import emit_json, printable, remark, say
 
 app = typer.Typer(no_args_is_help=True, help="Look at the log: newest checkpoint, entries, inclusion proofs.")
@@ -205,9 +204,7 @@ def _opened(note: bytes, trust_path: Path | None) -> Checkpoint:
     """The checkpoint of a note; verified when there is a trust file. Raises CheckpointUntrusted …"""
     checkpoint = parse_checkpoint(parse_note(note).text)
     if trust_path is not None:
-        trust: Trust = load_trust(trust_path)
-        known = [one for one in trust.ledgers if one.origin == checkpoint.origin]
-        ledger = known[0] if len(known) == 1 else only_ledger(trust)
+        ledger = ledger_of(load_trust(trust_path), note)
         checkpoint = open_checkpoint(note, ledger.origin, ledger.log_keys).checkpoint
     if checkpoint.size < 1:
         raise OutOfRange("the log is empty", where="checkpoint")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ledger.checkpoints import parse_checkpoint
 from ledger.errors import WrongLedger
 from ledger.hashing import leaf_hash
-from ledger.notes import VerifierKey
+from ledger.notes import VerifierKey, parse_note
 from ledger.registry_changes import found
 from ledger.trust import MAX_TRUST, Trust, TrustedLedger, parse_trust
 from tools.client import LedgerClient
@@ -45,6 +46,13 @@ def only_ledger(trust: Trust, genesis: bytes | None = None) -> TrustedLedger:
             f"the trust file names {len(trust.ledgers)} ledgers", fix="give one that names a single ledger"
         )
     return trust.ledgers[0]
+
+
+def ledger_of(trust: Trust, note: bytes) -> TrustedLedger:
+    """The trusted ledger that a checkpoint is of, by its origin. Raises FormatError, and as above."""
+    origin = parse_checkpoint(parse_note(note).text).origin
+    known = [one for one in trust.ledgers if one.origin == origin]
+    return known[0] if len(known) == 1 else only_ledger(trust)
 
 
 def check_node(client: LedgerClient, ledger: TrustedLedger) -> str:

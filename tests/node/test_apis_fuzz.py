@@ -133,8 +133,43 @@ async def outcome(call: Any) -> str | None:
 
 
 @given(
+    number=st.text(max_size=70) | st.text("0123456789٠۹ -", max_size=30),
+    indexes=st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 20), max_size=300),
+    agency=st.integers(0, 3) | st.integers(0, 2**32 - 1),
+    limit=st.integers(0, 2**32 - 1),
+)
+@EXAMPLES
+async def test_inquiries(served: Served, number: str, indexes: list[int], agency: int, limit: int) -> None:
+    start = indexes[0] if indexes else 0
+    calls: list[Coroutine[Any, Any, Any]] = [
+        outcome(served.stub.LookupReference(ledger_pb2.LookupReferenceRequest(number=number))),
+        outcome(served.stub.GetExchanges(ledger_pb2.GetExchangesRequest(indexes=indexes))),
+        outcome(
+            served.stub.ListSends(ledger_pb2.ListSendsRequest(recipient=agency, start=start, limit=limit))
+        ),
+        outcome(served.stub.GetFigures(ledger_pb2.GetFiguresRequest(agency=agency))),
+    ]
+    for reason in await asyncio.gather(*calls):
+        assert reason is None or reason in REASONS
+
+
+@given(
     tail=TILE_TEXT,
-    base=st.sampled_from(["/tile/", "/tile/0/", "/tile/entries/", "/checkpoint/", "/v1/entry/"]),
+    base=st.sampled_from(
+        [
+            "/tile/",
+            "/tile/0/",
+            "/tile/entries/",
+            "/checkpoint/",
+            "/status/events/",
+            "/v1/entry/",
+            "/v1/reference/",
+            "/v1/exchange/",
+            "/v1/sends/",
+            "/v1/sends/1/",
+            "/v1/figures/",
+        ]
+    ),
 )
 @EXAMPLES
 async def test_paths(served: Served, tail: str, base: str) -> None:

@@ -32,6 +32,8 @@ COMMANDS = [
     ["node", "start"],
     ["node", "fsck"],
     ["verify"],
+    ["lookup"],
+    ["figures"],
     ["log"],
     ["log", "head"],
     ["log", "entry"],

@@ -1,0 +1,140 @@
+"""Where the commands ask: a node's gRPC service, or HTTP. Nothing that either says is believed here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+from ledger.canonical_json import Json
+from ledger.checkpoints import parse_checkpoint
+from ledger.errors import FormatError
+from ledger.inquiries import AsOf, Named, Referred, read_referred
+from ledger.notes import parse_note
+from ledger.references import reference_digits
+from ledger.registry_records import LedgerRecord
+from ledger.reports import read_figures
+from ledger.resources import CHECKPOINT, Resources, fetch_leaves, registry_ledger_path
+from ledger.seals import Seal
+from ledger.tiles import TILE_WIDTH
+from tools.answers import FiguresAnswer
+from tools.errors import AnswerWrong, Usage
+from tools.http_resources import HttpResources
+from tools.options import connect
+
+_PATIENCE_S: Final = 10.0
+
+
+class Inquiry(Protocol):
+    """A place to ask. Each may raise Unavailable, AnswerWrong, NotFound."""
+
+    @property
+    def resources(self) -> Resources:
+        """Its static resources, for proofs."""
+        ...
+
+    def reference(self, index: int) -> tuple[Referred, AsOf]: ...
+
+    def figures(self, agency: int) -> FiguresAnswer: ...
+
+    def agencies(self) -> int:
+        """How many are enrolled; they are numbered from 1."""
+        ...
+
+    def entries(self, end: int) -> Iterator[bytes]:
+        """The leaves from 0 to ``end``, exclusive."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def ask(node: str | None, url: str | None) -> Inquiry:
+    """The place that the options name. Raises Usage unless it is one."""
+    if (node is None) == (url is None):
+        raise Usage("say where to ask, in one way", where="--node or --url")
+    return GrpcInquiry(node) if node is not None else HttpInquiry(url or "")
+
+
+class GrpcInquiry:
+    """A node's gRPC service; static resources from where the node says they are."""
+
+    def __init__(self, address: str) -> None:
+        self._client = connect(address, _PATIENCE_S)
+        self._http: HttpResources | None = None
+
+    @property
+    def resources(self) -> Resources:
+        if self._http is None:
+            self._http = HttpResources(self._client.ledger().resources_url)
+        return self._http
+
+    def reference(self, index: int) -> tuple[Referred, AsOf]:
+        return self._client.reference(reference_digits(index))
+
+    def figures(self, agency: int) -> FiguresAnswer:
+        return self._client.figures(agency)
+
+    def agencies(self) -> int:
+        try:
+            return LedgerRecord.decode(self._client.record("ledger").record).agencies
+        except FormatError as error:
+            raise AnswerWrong(str(error), where=self._client.address) from None
+
+    def entries(self, end: int) -> Iterator[bytes]:
+        return self._client.entries(0, end)
+
+    def close(self) -> None:
+        self._client.close()
+        if self._http is not None:
+            self._http.close()
+
+
+class HttpInquiry:
+    """The JSON and the static resources at a URL."""
+
+    def __init__(self, url: str) -> None:
+        self._http = HttpResources(url)
+
+    @property
+    def resources(self) -> Resources:
+        return self._http
+
+    def reference(self, index: int) -> tuple[Referred, AsOf]:
+        path = f"v1/reference/{reference_digits(index)}"
+        try:
+            return read_referred(self._json(path), "answer")
+        except FormatError as error:
+            raise AnswerWrong(str(error), where=f"{self._http.url}/{path}") from None
+
+    def figures(self, agency: int) -> FiguresAnswer:
+        path = f"v1/figures/{agency}"
+        where = f"{self._http.url}/{path}"
+        try:
+            number, figures, as_of, names = read_figures(self._json(path), "answer")
+        except FormatError as error:
+            raise AnswerWrong(str(error), where=where) from None
+        if number != agency:
+            raise AnswerWrong("the figures are of another agency", where=where)
+        return FiguresAnswer(Named(number, names), figures, as_of)
+
+    def agencies(self) -> int:
+        try:
+            size = parse_checkpoint(parse_note(self._http.fetch(CHECKPOINT)).text).size
+            seal = Seal.decode(fetch_leaves(self._http, size - 1, size, size)[0])
+            return LedgerRecord.decode(self._http.fetch(registry_ledger_path(seal.registry_root))).agencies
+        except FormatError as error:
+            raise AnswerWrong(str(error), where=self._http.url) from None
+
+    def entries(self, end: int) -> Iterator[bytes]:
+        for start in range(0, end, TILE_WIDTH):
+            yield from fetch_leaves(self._http, start, min(start + TILE_WIDTH, end), end)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _json(self, path: str) -> Json:
+        data = self._http.fetch(path)
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError):
+            raise AnswerWrong("the answer is not JSON", where=f"{self._http.url}/{path}") from None
