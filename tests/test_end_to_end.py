@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import stat
 import subprocess
 import time
-from base64 import b64decode
 from collections.abc import Iterator
 from concurrent import futures
 from contextlib import closing
@@ -22,7 +20,7 @@ import pytest
 
 from ledger.changes import AgencyEnrolled, Entitlement, Subject
 from ledger.checkpoints import Checkpoint, open_checkpoint, parse_checkpoint, sign_checkpoint
-from ledger.documents import Document
+from ledger.documents import Document, Field
 from ledger.errors import CheckpointUntrusted, ProofInvalid
 from ledger.leaves import NONE, LeafType
 from ledger.notes import parse_note
@@ -31,7 +29,7 @@ from ledger.records import Basis, Status, StatusChange
 from ledger.registry_records import TypeRecord
 from ledger.signatures import Ed25519Signer
 from ledger.signing_policy import SigningPolicy
-from ledger.submissions import unpack
+from ledger.submissions import pack, unpack
 from ledger.trust import Trust, parse_trust
 from sudur.v1 import ledger_pb2 as pb
 from sudur.v1.ledger_pb2_grpc import (
@@ -50,6 +48,9 @@ from tools.http_resources import HttpResources
 from tools.issuing import Issuer, make_document, type_fields
 from tools.keyfile import KeyFile, save_public_key
 from tools.log import TileSource, _proven_leaf
+from tools.outbox import Outbox, Submitted
+from tools.register import Register
+from tools.register_cmd import kept_receipt
 from tools.seats import open_seat
 from tools.signing import NumberedSigner, signed_submission
 from tools.ui import Passphrase
@@ -161,6 +162,16 @@ def verdict(sudur: Commands, served: Served, receipt: str | Path, *more: str | P
     return ended.code, json.loads(ended.out)
 
 
+def register_of(directory: Path) -> Register:
+    return Register.open(AgencyDirectory.open(directory), Passphrase(None))
+
+
+def open_works(directory: Path) -> list[int]:
+    """The works of a register that are not finished."""
+    with register_of(directory) as register:
+        return [row[0] for row in register.rows("SELECT id FROM works WHERE closed = 0")]
+
+
 def count_issues(served: Served) -> int:
     with LedgerClient(served.grpc) as client:
         return sum(leaf[1] == LeafType.ISSUE for leaf in client.entries(0))
@@ -226,8 +237,8 @@ def test_four_eyes(sudur: Commands, served: Served, files: list[Path]) -> None:
     alone = sudur(*command, "--signer", "desk-2")
     assert alone.code == 1
     assert "2 keys must sign" in alone.err
-    assert "was refused and not issued" in alone.err
-    assert not list((served.root / "two" / "pending").iterdir())
+    assert "--prepare FILE" in alone.err
+    assert open_works(served.root / "two") == []
     assert count_issues(served) == before
     assert sudur(*command, "--signer", "desk-2", "--signer", "desk-1").code == 0
     assert count_issues(served) == before + 1
@@ -256,7 +267,7 @@ def test_what_cannot_be_issued_is_named(
     before = count_issues(served)
     assert_one_line(sudur(*served.issue, *arguments, files[0]), code, *parts)
     assert count_issues(served) == before
-    assert not list((served.agency / "pending").iterdir())
+    assert open_works(served.agency) == []
 
 
 def test_a_type_that_is_not_permitted(sudur: Commands, served: Served, files: list[Path]) -> None:
@@ -322,16 +333,18 @@ def test_a_long_name_is_issued(sudur: Commands, served: Served, tmp_path: Path, 
         assert verdict(sudur, served, one["receipt"], file)[0] == 0
 
 
-def test_the_seeds_open_what_was_issued(sudur: Commands, served: Served, files: list[Path]) -> None:
+def test_the_register_opens_what_was_issued(sudur: Commands, served: Served, files: list[Path]) -> None:
     found = issued(sudur, served, files)
-    path = served.agency / "issued" / f"{found[0]['index']:020}.json"
-    for one, seed, file in zip(found, json.loads(path.read_bytes())["documents"], files, strict=True):
-        assert seed["receipt"] == one["receipt"]
-        receipt = parse_receipt(Path(one["receipt"]).read_bytes())
-        document = make_document(1, None, receipt.document.shown[1:-1], file)
-        document = replace(document, document_type=1, fields=receipt.document.shown)
-        opened = document.commitment(receipt.genesis, b64decode(seed["seed"]))
-        assert opened.hex() == b64decode(seed["commitment"]).hex() == one["commitment"]
+    with register_of(served.agency) as register:
+        for one, file in zip(found, files, strict=True):
+            receipt = parse_receipt(Path(one["receipt"]).read_bytes())
+            document = make_document(1, None, receipt.document.shown[1:-1], file)
+            document = replace(document, document_type=1, fields=receipt.document.shown)
+            kept = register.documents.by_index(one["index"])
+            assert kept is not None
+            assert document.commitment(receipt.genesis, kept.seed).hex() == one["commitment"]
+            assert kept.document(1) == document
+            assert kept_receipt(register, kept) == receipt
 
 
 def test_a_key_that_is_registered_enrols_nobody(sudur: Commands, served: Served, tmp_path: Path) -> None:
@@ -628,8 +641,8 @@ def test_killed_before_the_answer_and_run_again(
         assert finish(client).code == -signal.SIGKILL
     finally:
         server.stop(None)
-    (batch,) = (served.agency / "pending").iterdir()
-    assert [stat.S_IMODE(path.stat().st_mode) for path in (batch, *batch.iterdir())] == [0o700, 0o600]
+    assert len(open_works(served.agency)) == 1
+    assert {stat.S_IMODE(path.stat().st_mode) for path in served.agency.glob("register.*")} == {0o600}
     assert not list(out.iterdir())
     assert count_issues(served) == before + (2 if after else 0)
 
@@ -641,7 +654,7 @@ def test_killed_before_the_answer_and_run_again(
     assert sorted(path.name for path in out.iterdir()) == ["another.txt.receipt.json"] * more + names
     for one, file in zip(again, [*files, another], strict=False):
         assert verdict(sudur, served, one["receipt"], file)[0] == 0
-    assert not list((served.agency / "pending").iterdir())
+    assert open_works(served.agency) == []
 
 
 @pytest.mark.parametrize("logged", [False, True])
@@ -650,37 +663,41 @@ def test_a_batch_older_than_the_node_remembers(
 ) -> None:
     issued(sudur, served, files[:1])
     before = count_issues(served)
-    ledger = AuthorityDirectory.open(served.authority).ledger()
-    here = AgencyDirectory.open(served.agency)
-    signers = [NumberedSigner(1, KeyFile(served.agency / "submit.key.json").open(None).signer)]
     weeks_ago_ms = time.time_ns() // 1_000_000 - 15 * 86_400_000
-    with LedgerClient(served.grpc) as client, HttpResources(served.url) as resources:
-        definition = TypeRecord.decode(client.record("type/1").record)
-        fields = type_fields(definition, [("child", "نور")])
-        documents = [make_document(1, definition, fields, file) for file in files]
-        issuer = Issuer(here, client, resources, ledger, 1, signers, now_ms=lambda: weeks_ago_ms)
-        paths = [tmp_path / "one.json", tmp_path / "two.json"]
-        job = issuer._job(documents, paths, Basis.ORIGINAL)
-        here.save([job])
-        if logged:
-            records = unpack(job.submissions[0].records, most=256)
-            again = signed_submission(1, records, time.time_ns() // 1_000_000, ledger.genesis, signers)
+    paths = [tmp_path / "one.json", tmp_path / "two.json"]
+    submission = _left_behind(served, [_birth(served, file) for file in files], paths, now_ms=weeks_ago_ms)
+    if logged:
+        ledger = AuthorityDirectory.open(served.authority).ledger()
+        records, now_ms = unpack(submission.records, most=256), time.time_ns() // 1_000_000
+        with LedgerClient(served.grpc) as client:
+            again = signed_submission(1, records, now_ms, ledger.genesis, _signers(served))
             client.submit(ledger.genesis, again)
     found = issued(sudur, served, files)
     assert [Path(one["receipt"]) for one in found] == paths
     assert count_issues(served) == before + 2
     assert [verdict(sudur, served, path, file)[0] for path, file in zip(paths, files, strict=True)] == [0, 0]
-    assert here.pending() == []
+    assert open_works(served.agency) == []
 
 
-def _left_behind(served: Served, documents: list[Document], paths: list[Path], agency: int = 1) -> Path:
-    """What a command leaves that was killed as soon as its work was saved: the batch."""
+def _signers(served: Served) -> list[NumberedSigner]:
+    return [NumberedSigner(1, KeyFile(served.agency / "submit.key.json").open(None).signer)]
+
+
+def _left_behind(
+    served: Served, documents: list[Document], paths: list[Path], *, now_ms: int | None = None
+) -> Submitted:
+    """What a command leaves that was killed as soon as its work was saved: its submission."""
     ledger = AuthorityDirectory.open(served.authority).ledger()
+    now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     here = AgencyDirectory.open(served.agency)
-    signers = [NumberedSigner(1, KeyFile(served.agency / "submit.key.json").open(None).signer)]
-    with LedgerClient(served.grpc) as client, HttpResources(served.url) as resources:
-        issuer = Issuer(here, client, resources, ledger, agency, signers)
-        return here.save([issuer._job(documents, paths, Basis.ORIGINAL)])
+    with Register.open(here, Passphrase(None), now_ms=lambda: now) as register:
+        outbox = Outbox(register, ledger, 1, _signers(served))
+        with LedgerClient(served.grpc) as client, HttpResources(served.url) as resources:
+            issuer = Issuer(outbox, client, resources, here.receipts)
+            note = {"receipts": [str(path) for path in paths]}
+            work = issuer._save(documents, ["" for _ in documents], Basis.ORIGINAL, note)
+        (submission,) = outbox.submissions(work)
+    return submission
 
 
 def _birth(served: Served, file: Path) -> Document:
@@ -703,26 +720,33 @@ def test_a_directory_for_receipts_that_has_gone(
     assert f"1 receipt had to go to {served.agency / 'receipts'}: {tmp_path / 'taken'}" in ended.err
     for receipt, file in zip(receipts, files, strict=True):
         assert verdict(sudur, served, receipt, file)[0] == 0
-    assert not list((served.agency / "pending").iterdir())
+    assert open_works(served.agency) == []
 
 
-def test_a_batch_that_is_stuck_stops_nothing_else(
+def test_a_work_that_is_stuck_stops_nothing_else(
     sudur: Commands, served: Served, files: list[Path], tmp_path: Path
 ) -> None:
     issued(sudur, served, files[:1])
     before = count_issues(served)
-    other = replace(_birth(served, files[0]), agency=2)
-    batch = _left_behind(served, [other], [tmp_path / "r.receipt.json"], 2)
+    stuck = _left_behind(served, [_birth(served, files[0])], [tmp_path / "r.receipt.json"])
+    with register_of(served.agency) as register:  # as if another document had been sealed there
+        kept = register.documents.get(stuck.document or 0)
+        other = [replace(field) for field in kept.fields]
+        other[1] = Field.text("child", "زيد")
+        plain = kept.seed + pack([b"", *(field.slot() for field in other)])
+        sealed = register.box.seal("document", kept.number, plain)
+        register.run("UPDATE documents SET sealed = ? WHERE id = ?", (sealed, kept.number))
     try:
         ended = sudur(*served.issue, "--field", "child=نور", *files)
         assert ended.code == 1
-        assert [Path(one["receipt"]).name[:5] for one in json.loads(ended.out)["issued"]] == ["b.pdf"]
-        assert f"Earlier work is still not finished: {batch}" in ended.err
-        assert "was saved for another ledger or agency" in ended.err
-        assert count_issues(served) == before + 1
-        assert list((served.agency / "pending").iterdir()) == [batch]
+        assert [Path(one["receipt"]).name[:5] for one in json.loads(ended.out)["issued"]][-1] == "b.pdf"
+        assert f"Earlier work is still not finished: work {stuck.work}" in ended.err
+        assert "is of another document" in ended.err
+        assert count_issues(served) == before + 3
+        assert open_works(served.agency) == [stuck.work]
     finally:
-        shutil.rmtree(batch)
+        with register_of(served.agency) as register:
+            register.run("UPDATE works SET closed = 1")
 
 
 @pytest.mark.parametrize("sent", [0, 1, 2])

@@ -12,23 +12,26 @@ import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from enum import Enum
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from ledger.canonical_json import encode
-from ledger.documents import SEED_SIZE, Commitments
 from ledger.errors import SudurError, TooFewSignatures
 from ledger.records import MAX_RECORDS, Basis
 from ledger.signing_policy import ISSUE_KINDS, SigningPolicy
 from tools.client import BulkAnswer
-from tools.columns import Columns, Entry, RowJudge
+from tools.columns import Columns, RowJudge
 from tools.errors import TableProblem
-from tools.issuing import WORK, digest_file, issue_record
+from tools.issuing import WORK, digest_file, issue_records
 from tools.outbox import CALL_SUBMISSIONS, Outbox, Settled, State, Submitted, Work
+from tools.portions import Entry, PortionHelper, PortionMaker
 from tools.register import Register
-from tools.register_documents import NewDocument
+from tools.register_documents import Made
 from tools.rejects import Rejects
 from tools.tables import Fault, Row
 
@@ -37,6 +40,13 @@ PORTION: Final = MAX_RECORDS * CALL_SUBMISSIONS
 
 MAX_PREPARED: Final = 65_536
 """Most rows that one submission file takes to another officer."""
+
+
+class Repeat(Enum):
+    """Whether a row's id was issued by another work, with these contents."""
+
+    NO = 0
+    ELSEWHERE = 1
 
 
 @dataclass(slots=True)
@@ -67,7 +77,6 @@ class Sieve:
         self._order = array("Q")
         self._rows = array("I")
         self._key = os.urandom(16)
-        self._ids: dict[str, int] = {}
 
     def sift(self, rows: Iterable[Row | list[str]]) -> Iterator[tuple[Row, Entry | Fault]]:
         judge, seen = self._judge.judge, self._seen
@@ -106,10 +115,6 @@ class BulkIssuer:
         self._basis = basis
         self._policy = policy
         self._name = name
-        self._commitments = Commitments(outbox.ledger.genesis, outbox.agency)
-        self._pending: list[Entry] = []
-        self._pending_ids: dict[str, int] = {}
-        self._travelling: tuple[Sequence[Submitted], Future[BulkAnswer]] | None = None
 
     def run(
         self,
@@ -126,24 +131,23 @@ class BulkIssuer:
         ``prepare``: save all for other officers to sign, and send nothing. Raises Unavailable (run it
         again), TooFewSignatures before anything is saved that could not be sent, TableProblem.
         """
-        work = self._outbox.work_by_identity(identity)
+        outbox = self._outbox
+        work = outbox.work_by_identity(identity)
         if work is None:
             with self._register.transaction():
-                work = self._outbox.begin(WORK, {"table": self._name}, identity)
+                work = outbox.begin(WORK, {"table": self._name}, identity)
         summary = Summary()
-        with ThreadPoolExecutor(1) as sender:
+        with _Pipeline(outbox, work, self._columns.document_type, self._basis, summary, advance) as pipeline:
             if not work.closed:
-                self._outbox.again(work, waiting=prepare)
-                self._settle(self._outbox.finish(work), summary, advance)
-            self._read(work, rows, rejects, summary, limit, prepare, sender, advance)
-            self._arrive(summary, advance)
-            self._settle(self._outbox.finish(work), summary, advance)
-        self._sum_up(work, summary)
+                outbox.again(work, waiting=prepare)
+                pipeline.settled(outbox.finish(work))
+            self._read(work, rows, rejects, summary, limit, prepare, pipeline)
+            if not prepare:
+                pipeline.finish()
+        _sum_up(self._register, work, summary)
         if summary.complete and not summary.refused and not summary.waiting and not work.closed:
-            self._outbox.close(work)
+            outbox.close(work)
         return work, summary
-
-    # --- reading ---
 
     def _read(
         self,
@@ -153,148 +157,199 @@ class BulkIssuer:
         summary: Summary,
         limit: int | None,
         prepare: bool,
-        sender: ThreadPoolExecutor,
-        advance: Callable[[int], None],
+        pipeline: _Pipeline,
     ) -> None:
+        """Judge every row, and hand on those that are not in the register, a portion at a time."""
+        pending: list[Entry] = []
+        ids: dict[str, int] = {}
+        being_made: dict[str, int] = {}
+        most = MAX_PREPARED + 1 if prepare else PORTION
         last = 0
         for row, entry in rows:
             if limit is not None and summary.rows == limit:
                 break
             summary.rows += 1
             last = row.number
-            if isinstance(entry, Fault):
-                rejects.add(row, entry)
+            verdict = self._against_ids(entry, work, ids, being_made) if isinstance(entry, Entry) else entry
+            if isinstance(verdict, Fault):
+                rejects.add(row, verdict)
+            elif verdict is Repeat.ELSEWHERE:
+                summary.repeated += 1
             elif row.number > work.rows:
-                fault = self._against_ids(entry, summary) if entry.external else None
-                if isinstance(fault, Fault):
-                    rejects.add(row, fault)
-                elif fault is None:
-                    self._pending.append(entry)
-            elif entry.external and (other := self._taken(entry, work, summary)):
-                rejects.add(row, other)
-            if len(self._pending) >= (MAX_PREPARED + 1 if prepare else PORTION):
+                assert isinstance(entry, Entry)
+                pending.append(entry)
+                ids[entry.external] = row.number
+            if len(pending) == most:
                 if prepare:
-                    raise TableProblem(
-                        f"has more than {MAX_PREPARED} rows, which is as many as one submission file takes",
-                        where=self._name,
-                        fix="split the table",
-                    )
-                self._portion(work, last, summary, sender, advance)
+                    raise _too_many(self._name)
+                self._check_keys(len(pending))
+                pipeline.add(pending, last)
+                pending, being_made, ids = [], ids, {}
                 if summary.errors and not summary.issued:
                     return
         else:
             summary.complete = True
-        if self._pending or last > work.rows:
-            self._portion(work, last, summary, None if prepare else sender, advance)
+        if pending and not prepare:
+            self._check_keys(len(pending))
+        if pending or last > work.rows:
+            pipeline.add(pending, last, waiting=prepare)
         summary.rejected = rejects.count
 
-    def _against_ids(self, entry: Entry, summary: Summary) -> Fault | bool | None:
-        """A fault when the id stands for something else, True when the row is issued already."""
+    def _against_ids(self, entry: Entry, work: Work, *unsaved: dict[str, int]) -> Fault | Repeat:
+        """Whether the row's id stands for something, this or another."""
+        if not entry.external:
+            return Repeat.NO
         column = self._columns.header[self._columns.id_column or 0]
-        if entry.external in self._pending_ids:
-            return Fault(
-                column, f"the id stands for other contents in row {self._pending_ids[entry.external]}"
-            )
+        for ids in unsaved:
+            if entry.external in ids:
+                return Fault(column, f"the id stands for other contents in row {ids[entry.external]}")
         there = self._register.documents.by_external(entry.external)
-        if there is None:
-            self._pending_ids[entry.external] = entry.row
-            return None
+        if there is None or (there.work == work.number and there.row == entry.row):
+            return Repeat.NO
         if [one.slot() for one in there.fields] != entry.slots:
             place = "" if there.index is None else f", at index {there.index}"
             return Fault(column, f"the id stands for a document with other contents{place}")
-        summary.repeated += 1
-        return True
+        return Repeat.ELSEWHERE
 
-    def _taken(self, entry: Entry, work: Work, summary: Summary) -> Fault | None:
-        """For a row that an earlier run has read: the fault by which it was rejected then, if it was."""
-        there = self._register.documents.by_external(entry.external)
-        if there is None or there.work == work.number:
-            return None
-        if [one.slot() for one in there.fields] == entry.slots:
-            summary.repeated += 1
-            return None
-        column = self._columns.header[self._columns.id_column or 0]
-        return Fault(column, "the id stands for a document with other contents")
-
-    # --- saving and sending ---
-
-    def _portion(
-        self,
-        work: Work,
-        last: int,
-        summary: Summary,
-        sender: ThreadPoolExecutor | None,
-        advance: Callable[[int], None],
-    ) -> None:
-        """Save what is pending, and let it travel while the next is made."""
-        entries, self._pending, self._pending_ids = self._pending, [], {}
-        if entries:
-            self._check_keys(len(entries), sender is None)
-        self._save(work, entries, last, waiting=sender is None)
-        if sender is None:
-            return
-        self._arrive(summary, advance)
-        call = self._outbox.next_call(work)
-        if call:
-            self._travelling = call, sender.submit(self._outbox.send, call)
-
-    def _arrive(self, summary: Summary, advance: Callable[[int], None]) -> None:
-        """Wait for what travels, and record what became of it."""
-        if self._travelling is not None:
-            (call, answer), self._travelling = self._travelling, None
-            self._settle(self._outbox.settle(call, answer.result()), summary, advance)
-
-    def _settle(self, settled: Settled, summary: Summary, advance: Callable[[int], None]) -> None:
-        summary.issued += sum(one.count for one in settled.placed)
-        summary.errors += [one.error for one in settled.refused[:1]]
-        advance(settled.records)
-
-    def _check_keys(self, count: int, prepare: bool) -> None:
+    def _check_keys(self, count: int) -> None:
         needed = self._outbox.keys_needed(self._policy, {ISSUE_KINDS[self._basis]: count})
         signers = len(self._outbox.signers)
-        if signers < needed and not prepare:
+        if signers < needed:
             raise TooFewSignatures(
                 f"{needed} keys must sign {count} documents more today, {signers} did",
                 where=self._name,
                 fix="name them with --signer, or take the work to the other officer: --prepare FILE",
             )
 
-    def _save(self, work: Work, entries: Sequence[Entry], last: int, *, waiting: bool) -> None:
-        """Documents, submissions and how far the table is read: one transaction."""
-        outbox, of = self._outbox, self._commitments.of
-        seeds = os.urandom(SEED_SIZE * len(entries))
-        documents = []
-        for position, entry in enumerate(entries):
-            seed = seeds[SEED_SIZE * position : SEED_SIZE * (position + 1)]
-            documents.append(
-                NewDocument(entry.row, entry.external, seed, of(seed, entry.slots), entry.slots, entry.words)
-            )
-        with self._register.transaction():
-            if documents:
-                kind = self._columns.document_type
-                first = self._register.documents.add(work.number, kind, self._basis, documents)
-                records = [issue_record(outbox.agency, kind, self._basis, one) for one in documents]
-                outbox.add(work, records, document=first, waiting=waiting)
-                self._register.journal.write(
-                    outbox.officer,
-                    WORK,
-                    {"work": work.number, "documents": len(documents), "waiting": waiting, "to row": last},
-                )
-            self._register.run("UPDATE works SET rows = max(rows, ?) WHERE id = ?", (last, work.number))
 
-    def _sum_up(self, work: Work, summary: Summary) -> None:
-        """What the register says of this work, whichever run did it."""
-        counts = dict.fromkeys(State, 0)
-        firsts: list[int] = []
-        for state, count, low, high in self._register.rows(
-            "SELECT state, sum(count), min(first), max(first + count - 1) FROM submissions WHERE work = ?"
-            " GROUP BY state",
-            (work.number,),
-        ):
-            counts[State(state)] = count
-            firsts += [] if low is None else [low, high]
-        summary.issued = counts[State.PLACED]
-        summary.refused = counts[State.REFUSED]
-        summary.waiting = counts[State.WAITING]
-        if firsts:
-            summary.first_index, summary.last_index = min(firsts), max(firsts)
+class _Pipeline:
+    """Three steps that overlap: a portion is made, the one before is stored, the one before that travels.
+
+    The first portion is made in this process; when there are more a helper makes them. What is made is
+    in the register, with how far the table was read, before it travels; a crash loses what was being
+    made, and the next run reads those rows again.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        work: Work,
+        document_type: int,
+        basis: Basis,
+        summary: Summary,
+        advance: Callable[[int], None],
+    ) -> None:
+        self._outbox = outbox
+        self._register = outbox.register
+        self._work = work
+        self._type = document_type
+        self._basis = basis
+        self._summary = summary
+        self._advance = advance
+        self._closing = ExitStack()
+        self._sender = self._closing.enter_context(ThreadPoolExecutor(1))
+        self._helper: PortionHelper | None = None
+        self._making: tuple[int, int, int] | None = None
+        self._travelling: tuple[Sequence[Submitted], Future[BulkAnswer]] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closing.close()
+
+    def add(self, entries: Sequence[Entry], last: int, *, waiting: bool = False) -> None:
+        """Take a portion. ``last``: the table's row that it reaches to. ``waiting``: not to be sent."""
+        keys = (self._register.box, self._outbox.ledger.genesis, self._outbox.agency)
+        if self._helper is None and len(entries) == PORTION:
+            self._helper = self._closing.enter_context(PortionHelper(*keys))
+        if self._helper is None:
+            made = PortionMaker(*keys).make(self._register.documents.next_number(), entries)
+            self._store(made, last, waiting=waiting)
+            return
+        if self._making is None:
+            first = self._register.documents.next_number()
+            self._helper.begin(first, entries)
+            self._making = first, len(entries), last
+            return
+        first, count, reached = self._making
+        made = self._helper.end()
+        self._helper.begin(first + count, entries)
+        self._making = first + count, len(entries), last
+        self._store(made, reached)
+
+    def finish(self) -> None:
+        """Store and send what is left, and wait for every answer."""
+        if self._making is not None and self._helper is not None:
+            (_, _, reached), self._making = self._making, None
+            self._store(self._helper.end(), reached)
+        self._arrive()
+        self.settled(self._outbox.finish(self._work))
+
+    def settled(self, settled: Settled) -> None:
+        """Count what became of submissions."""
+        self._summary.issued += sum(one.count for one in settled.placed)
+        self._summary.errors += [one.error for one in settled.refused[:1]]
+        self._advance(settled.records)
+
+    def _store(self, made: Made, last: int, *, waiting: bool = False) -> None:
+        """Documents, submissions and how far the table is read: one transaction. Then send."""
+        outbox = self._outbox
+        with self._register.transaction():
+            if made.rows:
+                self._register.documents.put(self._work.number, self._type, self._basis, made)
+                records = issue_records(outbox.agency, self._type, self._basis, made.commitments)
+                outbox.add(self._work, records, document=made.first, waiting=waiting)
+                detail = {
+                    "work": self._work.number,
+                    "documents": len(records),
+                    "waiting": waiting,
+                    "to row": last,
+                }
+                self._register.journal.write(outbox.officer, WORK, detail)
+            self._register.run("UPDATE works SET rows = max(rows, ?) WHERE id = ?", (last, self._work.number))
+        if not waiting:
+            self._arrive()
+            self._depart()
+
+    def _depart(self) -> None:
+        call = self._outbox.next_call(self._work)
+        if call:
+            self._travelling = call, self._sender.submit(self._outbox.send, call)
+
+    def _arrive(self) -> None:
+        """Wait for what travels, and record what became of it."""
+        if self._travelling is not None:
+            (call, answer), self._travelling = self._travelling, None
+            self.settled(self._outbox.settle(call, answer.result()))
+
+
+def _sum_up(register: Register, work: Work, summary: Summary) -> None:
+    """What the register says of a work, whichever run did it."""
+    counts = dict.fromkeys(State, 0)
+    places: list[int] = []
+    for state, count, low, high in register.rows(
+        "SELECT state, sum(count), min(first), max(first + count - 1) FROM submissions WHERE work = ?"
+        " GROUP BY state",
+        (work.number,),
+    ):
+        counts[State(state)] = count
+        places += [] if low is None else [low, high]
+    summary.issued = counts[State.PLACED]
+    summary.refused = counts[State.REFUSED]
+    summary.waiting = counts[State.WAITING]
+    if places:
+        summary.first_index, summary.last_index = min(places), max(places)
+
+
+def _too_many(name: str) -> TableProblem:
+    return TableProblem(
+        f"has more than {MAX_PREPARED} rows, which is as many as one submission file takes",
+        where=name,
+        fix="split the table",
+    )

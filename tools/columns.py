@@ -17,6 +17,7 @@ from ledger.registry_records import TypeRecord
 from ledger.verifier import check_expiry
 from tools.errors import FileProblem, TableProblem
 from tools.issuing import digest_file, file_name
+from tools.portions import Entry
 from tools.register_documents import MAX_EXTERNAL
 from tools.tables import MAX_CELL, Fault, Row
 
@@ -128,16 +129,6 @@ def _field_of(path: Path, name: str, fields: Sequence[FieldDefinition]) -> Field
     else:
         what = f"is no field of the type; its fields are: {', '.join(one.name for one in fields) or 'none'}"
     raise TableProblem(what, where=f"{path}, column {name}", fix="name the column as the field is named")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A row that may be issued. ``slots``: its fields as they are hashed, the type first."""
-
-    row: int
-    external: str
-    slots: list[bytes]
-    words: str
 
 
 class RowJudge:

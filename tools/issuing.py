@@ -302,7 +302,8 @@ class Issuer:
                 ]
                 rows = [self._new(one, name) for one, name in chosen]
                 first = self._register.documents.add(work.number, document_type, basis, rows)
-                records = [issue_record(outbox.agency, document_type, basis, one) for one in rows]
+                commitments = [one.commitment for one in rows]
+                records = issue_records(outbox.agency, document_type, basis, commitments)
                 outbox.add(work, records, document=first, waiting=waiting)
             self._register.journal.write(
                 outbox.officer, WORK, {"work": work.number, "documents": len(documents), "waiting": waiting}
@@ -400,10 +401,12 @@ class ReceiptMaker:
         return receipt
 
 
-def issue_record(agency: int, document_type: int, basis: Basis, document: NewDocument) -> bytes:
-    """The ISSUE leaf of a document that is to be logged."""
-    assert document.commitment is not None
-    return Issue(agency, document_type, basis, document.commitment).encode()
+def issue_records(
+    agency: int, document_type: int, basis: Basis, commitments: Sequence[bytes | None]
+) -> list[bytes]:
+    """The ISSUE leaves of documents that are to be logged."""
+    head = Issue(agency, document_type, basis, bytes(32)).encode()[:-32]
+    return [head + commitment for commitment in commitments if commitment is not None]
 
 
 def check_external(external: str) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from ledger.documents import Field, FieldKind
-from tools.columns import Columns, Entry
+from tools.columns import Columns
 from tools.files import write_file
+from tools.portions import Entry
 from tools.ui import printable
 
 ENDING: Final = ".proof.html"

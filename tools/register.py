@@ -124,7 +124,9 @@ class Register:
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
         """The rows of a query, as they are asked for. Raises RegisterProblem."""
         with _named(self.path):
-            yield from self._database.execute(sql, values)
+            # "yield from" would close the cursor, and fail when the register is closed already.
+            for row in self._database.execute(sql, values):  # noqa: UP028
+                yield row
 
     def row(self, sql: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         """The first row of a query, or None. Raises RegisterProblem."""

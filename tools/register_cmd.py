@@ -22,13 +22,13 @@ from ledger.registry_records import TypeRecord
 from tools.agency_dir import AgencyDirectory, write_receipt
 from tools.agency_session import Directory, agency_session
 from tools.bulk import PORTION, Sieve, table_identity
-from tools.columns import Entry
 from tools.describe import moment
 from tools.errors import RegisterProblem, Usage
 from tools.files import locked
 from tools.issuing import ReceiptMaker
 from tools.options import Json_, PassphraseFile, connect
 from tools.outbox import State
+from tools.portions import Entry
 from tools.register import Register, restore
 from tools.register_documents import NO_SEED, NewDocument, StoredDocument
 from tools.rejects import Rejects

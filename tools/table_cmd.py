@@ -15,10 +15,11 @@ from tools.agency_dir import write_receipt
 from tools.agency_session import Session
 from tools.bulk import BulkIssuer, Sieve, Summary, table_identity
 from tools.client import LedgerClient
-from tools.columns import Columns, Entry, RowJudge, column_names, map_columns
+from tools.columns import Columns, RowJudge, column_names, map_columns
 from tools.errors import TableProblem
 from tools.issuing import ReceiptMaker
 from tools.outbox import State, Work
+from tools.portions import Entry
 from tools.proof_sheet import ENDING as PROOF
 from tools.proof_sheet import ProofSheet
 from tools.rejects import ENDING as REJECTED

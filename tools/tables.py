@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,15 +55,14 @@ def read_csv(path: Path, known: frozenset[str]) -> Iterator[Row | list[str]]:
         with open_file(path) as raw:
             head = raw.read(_SNIFFED)
             _check_encoding(path, head)
-            raw.seek(0)
-            with io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text:
-                yield from _records(path, text, _delimiter(path, head, known))
+            raw.seek(len(BOM_UTF8) if head.startswith(BOM_UTF8) else 0)
+            yield from _records(path, raw, _delimiter(path, head, known))
     except OSError as error:
         raise FileProblem(f"cannot be read: {reason(error)}", where=str(path)) from None
 
 
-def _records(path: Path, text: io.TextIOWrapper, delimiter: str) -> Iterator[Row | list[str]]:
-    reader = csv.reader(_lines(text), delimiter=delimiter, strict=True)
+def _records(path: Path, raw: io.BufferedReader, delimiter: str) -> Iterator[Row | list[str]]:
+    reader = csv.reader(_lines(raw), delimiter=delimiter, strict=True)
     number = 0
     header: list[str] = []
     while True:
@@ -95,13 +95,13 @@ def _records(path: Path, text: io.TextIOWrapper, delimiter: str) -> Iterator[Row
         raise TableProblem("is empty", where=str(path), fix="put the names of the fields into its first row")
 
 
-def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+def _lines(raw: io.BufferedReader) -> Iterator[str]:
     """Lines of at most a megabyte, so that a file without any does not fill the memory."""
-    readline = text.readline
+    readline = raw.readline
     while line := readline(_MAX_LINE):
         if len(line) == _MAX_LINE:
-            raise csv.Error(f"a line of more than {_MAX_LINE} characters")
-        yield line
+            raise csv.Error(f"a line of more than {_MAX_LINE} bytes")
+        yield line.decode()
 
 
 def check_header(path: Path, cells: list[str]) -> list[str]:
@@ -131,7 +131,7 @@ def too_long(path: Path) -> TableProblem:
 
 def _check_encoding(path: Path, head: bytes) -> None:
     """Name the encodings that spreadsheets of the region write by habit. Raises TableProblem."""
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\x00" in head[:256]:
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\x00" in head[:2]:
         raise TableProblem("is in UTF-16, not UTF-8", where=str(path), fix='save it again as "CSV UTF-8"')
     if head[:4] == b"PK\x03\x04":
         raise TableProblem("is a spreadsheet file, not CSV", where=str(path), fix="give it with --xlsx")

@@ -1,11 +1,7 @@
-"""An agency's directory: batches that are there whole or not at all, receipts never overwritten."""
+"""An agency's directory: keys and membership, and receipts that are never overwritten."""
 
 from __future__ import annotations
 
-import json
-import stat
-from base64 import b64decode
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,102 +19,21 @@ from ledger.receipts import (
     Receipt,
     RegistryProof,
 )
-from ledger.records import Basis, Issue
-from ledger.signatures import Ed25519Signer
+from ledger.records import Basis
 from ledger.status import CHUNK_SIZE
 from ledger.verdicts import VerdictCode
 from tests.tools.helpers import CHEAP
 from tools import files
-from tools.agency_dir import (
-    AgencyDirectory,
-    Job,
-    Membership,
-    PendingDocument,
-    receipt_paths,
-    write_receipt,
-)
+from tools.agency_dir import AgencyDirectory, Membership, receipt_paths, write_receipt
 from tools.errors import FileProblem, Usage
 from tools.issuing import Issued, Outcome, Stuck, not_issued
 from tools.keyfile import make_key, save_key
-from tools.signing import NumberedSigner, signed_submission
 
 GENESIS = bytes(range(32))
 
 
 def document(text: str) -> Document:
     return Document.build(1, 0, [Field.text("name", text), Field.file("a.pdf", bytes(32))])
-
-
-def job(*texts: str) -> Job:
-    pending = tuple(
-        PendingDocument.of(document(text), bytes(16), Path(f"/r/{text}.receipt.json")) for text in texts
-    )
-    records = [Issue(1, 0, Basis.ORIGINAL, one.disclosure.commitment(GENESIS)).encode() for one in pending]
-    signer = NumberedSigner(1, Ed25519Signer(bytes(32)))
-    return Job(GENESIS, 1, Basis.ORIGINAL, pending, (signed_submission(1, records, 5, GENESIS, [signer]),))
-
-
-def test_a_batch_comes_back_in_order(tmp_path: Path) -> None:
-    here = AgencyDirectory.create(tmp_path / "a")
-    first, second = here.save([job("a", "b"), job("c")]), here.save([job("نور")])
-    assert here.pending() == [first, second]
-    assert [here.load(path) for path in here.jobs(first)] == [job("a", "b"), job("c")]
-    here.finish(first)
-    assert here.pending() == [second]
-    assert here.save([job("d")]) > second
-    assert sorted(path.name for path in (tmp_path / "a" / "pending").iterdir()) == ["00000002", "00000003"]
-
-
-@pytest.mark.parametrize("step", [1, 2, 3])
-def test_a_batch_that_was_not_saved_whole_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
-) -> None:
-    here = AgencyDirectory.create(tmp_path / "a")
-    steps = iter(range(1, 100))
-
-    def write(path: Path, data: bytes) -> None:
-        if next(steps) == step:
-            raise FileProblem("cannot be written: No space left on device")
-        files.write_new_file(path, data)
-
-    def rename(old: Path, new: Path) -> None:
-        raise FileProblem("cannot be renamed")
-
-    monkeypatch.setattr("tools.agency_dir.write_new_file", write)
-    if step == 3:
-        monkeypatch.setattr("tools.agency_dir.rename", rename)
-    with pytest.raises(FileProblem):
-        here.save([job("a"), job("b")])
-    assert here.pending() == []
-    assert list((tmp_path / "a" / "pending").iterdir()) == []
-
-
-def test_a_seed_that_is_not_the_salts_is_damage(tmp_path: Path) -> None:
-    other = replace(job("a"), documents=(replace(job("a").documents[0], seed=bytes([1] * 16)),))
-    with pytest.raises(FormatError, match="not the seed"):
-        Job.decode(other.encode())
-
-
-def test_the_seeds_of_what_was_issued_are_kept(tmp_path: Path) -> None:
-    here = AgencyDirectory.create(tmp_path / "a")
-    for _ in "12":  # once more after a crash
-        here.keep_seeds(job("a", "نور"), 0, 70)
-    (path,) = (tmp_path / "a" / "issued").iterdir()
-    assert (path.name, stat.S_IMODE(path.stat().st_mode)) == ("00000000000000000070.json", 0o600)
-    kept = json.loads(path.read_bytes())
-    assert (kept["format"], kept["agency"]) == ("sudur-issued/v1", 1)
-    for text, index, one in zip(("a", "نور"), ("70", "71"), kept["documents"], strict=True):
-        assert (one["index"], one["type"], one["receipt"]) == (index, 0, f"/r/{text}.receipt.json")
-        opened = document(text).commitment(GENESIS, b64decode(one["seed"]))
-        assert (opened, GENESIS) == (b64decode(one["commitment"]), b64decode(kept["genesis"]))
-
-
-def test_a_damaged_job_is_not_skipped(tmp_path: Path) -> None:
-    here = AgencyDirectory.create(tmp_path / "a")
-    (path,) = here.jobs(here.save([job("a")]))
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(FileProblem, match="is damaged"):
-        here.load(path)
 
 
 def test_receipts_never_share_a_path(tmp_path: Path) -> None:
@@ -176,7 +91,7 @@ def test_what_was_finished_just_now_is_not_issued_again() -> None:
 
     def stuck(*texts: str) -> Stuck:
         documents = tuple((Basis.ORIGINAL, document(text).fields) for text in texts)
-        return Stuck(Path("b"), documents, FileProblem("x"))
+        return Stuck(3, documents, FileProblem("x"))
 
     wanted = [document(text) for text in ("a", "b", "a", "a")]
     assert not_issued(wanted, Basis.ORIGINAL, Outcome()) == [0, 1, 2, 3]
@@ -199,8 +114,8 @@ def test_keys_are_found_by_label_or_path(tmp_path: Path) -> None:
 @given(
     data=st.binary(max_size=300)
     | st.dictionaries(
-        st.sampled_from(["format", "genesis", "agency", "basis", "documents", "submissions", "keys", "leaf"]),
-        st.sampled_from(["sudur-pending/v1", "sudur-agency/v1", "AA==", "A" * 43 + "="])
+        st.sampled_from(["format", "genesis", "agency", "keys", "leaf"]),
+        st.sampled_from(["sudur-agency/v1", "sudur-register/v1", "AA==", "A" * 43 + "="])
         | st.none()
         | st.integers(-5, 5)
         | st.lists(st.dictionaries(st.text(), st.text()))
@@ -208,7 +123,7 @@ def test_keys_are_found_by_label_or_path(tmp_path: Path) -> None:
     ).map(encode)
 )
 def test_any_bytes_give_only_our_errors(data: bytes) -> None:
-    for decode in (Job.decode, Membership.decode):
+    for decode in (Membership.decode,):
         with pytest.raises(SudurError):
             decode(data)
 

@@ -28,6 +28,14 @@ COMMANDS = [
     ["agency"],
     ["agency", "keygen"],
     ["agency", "issue"],
+    ["agency", "receipt"],
+    ["agency", "sign"],
+    ["agency", "send"],
+    ["agency", "register"],
+    *(
+        ["agency", "register", name]
+        for name in ("import", "search", "show", "export", "journal", "backup", "restore")
+    ),
     ["node"],
     ["node", "start"],
     ["node", "fsck"],
@@ -47,7 +55,7 @@ def test_help_reads_well(sudur: Commands, command: list[str]) -> None:
     done = sudur(*command, "--help")
     assert (done.code, done.err) == (0, "")
     assert " ".join(["Usage: sudur", *command]) in done.out
-    if command and command not in (["authority"], ["agency"], ["node"], ["log"]):
+    if command and command not in (["authority"], ["agency"], ["agency", "register"], ["node"], ["log"]):
         assert "Example: sudur" in done.out
 
 
@@ -303,7 +311,8 @@ def test_keygen_never_prints_a_secret(sudur: Commands, tmp_path: Path) -> None:
             assert done.code == 0
             shown += done.out + done.err
     names = sorted(path.name for path in (tmp_path / "g").glob("*.key.json"))
-    assert names == [f"{use}{n}.key.json" for use in ("envelope", "registry", "submit") for n in ("-2", "")]
+    made = [f"{use}{n}.key.json" for use in ("envelope", "registry", "submit") for n in ("-2", "")]
+    assert names == sorted([*made, "register.key.json"])
     for name in names:
         secret = KeyFile(tmp_path / "g" / name).open(None).secret
         assert secret.hex() not in shown
