@@ -7,7 +7,7 @@ elsewhere travels as a proposal, whose file is all that there is to keep.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -226,12 +226,21 @@ def changes_of(client: LedgerClient, subject: Subject) -> Iterator[tuple[int, Re
         index = client.record(str(subject)).last_change_index
     except (UnknownAgency, UnknownType):
         return
+    yield from chain(index, lambda at: next(client.entries(at, at + 1), b""))
+
+
+def chain(last: int, read: Callable[[int], bytes]) -> Iterator[tuple[int, RegistryLeaf]]:
+    """The changes of one subject from the ``last`` on backwards, each naming the one before it.
+
+    ``read`` gives a leaf by its index. Raises AnswerWrong, LeafFormatError, and what ``read`` raises.
+    """
+    index = last
     while index != NONE:
-        leaf = RegistryLeaf.decode(next(client.entries(index, index + 1), b""))
+        leaf = RegistryLeaf.decode(read(index))
         yield index, leaf
         earlier = leaf.change().previous
         if earlier != NONE and earlier >= index:
-            raise AnswerWrong("a change follows a later one", where=f"{client.address}: entry {index}")
+            raise AnswerWrong("a change follows a later one", where=f"index {index}")
         index = earlier
 
 

@@ -18,7 +18,7 @@ import typer
 from typer.exceptions import TyperException
 
 from ledger.errors import SudurError
-from tools import agency, agency_keys, authority, demo, log, node_cmd
+from tools import agency, agency_keys, authority, demo, log, node_cmd, registry_cmd
 from tools.errors import EXIT_CANNOT_TELL, EXIT_OK, EXIT_USAGE, exit_code
 from tools.ui import printable
 from tools.verify import verify
@@ -42,6 +42,7 @@ agency.app.add_typer(agency_keys.change_app, name="change")
 app.add_typer(node_cmd.app, name="node")
 app.command()(verify)
 app.add_typer(log.app, name="log")
+app.add_typer(registry_cmd.app, name="registry")
 app.command()(demo.demo)
 
 
