@@ -200,7 +200,7 @@ def test_whatever_happens_is_one_line(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(cli, "_command", fail)
     assert_one_line(sudur("verify"), code, part)
 
 
