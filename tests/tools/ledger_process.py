@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.tools.helpers import finish, start
+from tools.cli import run
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,8 @@ class Ledger:
 def running(root: Path, *, keys: int = 3, threshold: int = 2) -> Iterator[Ledger]:
     """A new ledger in ``root``, with its node; which must end well."""
     authority = root / "authority"
-    founded = start("authority", "init", "--dir", authority, "--origin", "test.example/changes",
-                    "--keys", str(keys), "--threshold", str(threshold))  # fmt: skip
-    assert finish(founded).code == 0
+    founded = ["authority", "init", "--dir", str(authority), "--origin", "test.example/changes"]
+    assert run([*founded, "--keys", str(keys), "--threshold", str(threshold)]) == 0
     node = start("node", "start", "--data", root / "data", "--genesis", authority / "genesis.leaf",
                  "--log-key", authority / "log.key.json",
                  "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")  # fmt: skip

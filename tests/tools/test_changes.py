@@ -13,10 +13,11 @@ import pytest
 
 from ledger.changes import AgencyRenamed, KeyStolen, Subject
 from ledger.registry_leaf import RegistryLeaf
-from tests.tools.helpers import Commands, Done, assert_one_line, finish, start
+from tests.tools.helpers import Commands, Done, assert_one_line
 from tests.tools.ledger_process import Ledger, running
 from tools import changing
 from tools.changing import Wish, pending_path, prepare
+from tools.cli import run
 from tools.client import LedgerClient
 from tools.errors import Unavailable
 from tools.proposals import Proposal, load_proposal
@@ -35,7 +36,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
             ("authority", "enrol", "--dir", made.authority, "--node", made.grpc, "--name", "en=One",
              "--key", root / "one" / "submit.pub.json"),
         ):  # fmt: skip
-            assert finish(start(*words)).code == 0
+            assert run([str(word) for word in words]) == 0
         yield made
 
 
@@ -44,8 +45,8 @@ def holders(ledger: Ledger) -> list[Path]:
     """A directory for each of the authority's three keys, as split makes them; the whole one stays."""
     copy = ledger.root / "copy"
     shutil.copytree(ledger.authority, copy)
-    ended = finish(start("authority", "split", "--dir", copy, "--out", ledger.root / "holders", "--json"))
-    return [Path(path) for path in json.loads(ended.out)["directories"]]
+    assert run(["authority", "split", "--dir", str(copy), "--out", str(ledger.root / "holders")]) == 0
+    return [ledger.root / "holders" / f"key-{number}" for number in (1, 2, 3)]
 
 
 class Office:

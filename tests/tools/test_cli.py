@@ -19,15 +19,34 @@ from tools.errors import AnswerWrong, Stopping, Unavailable, Usage, exit_code
 from tools.files import locked
 from tools.keyfile import KeyFile, make_key, save_key
 
+GROUPS = [
+    ["authority"],
+    ["agency"],
+    ["agency", "change"],
+    ["agency", "keys"],
+    ["registry"],
+    ["node"],
+    ["log"],
+]
 COMMANDS = [
     [],
     ["authority"],
     ["authority", "init"],
     ["authority", "enrol"],
     ["authority", "define-type"],
+    *(["authority", one] for one in ("split", "keygen", "rename", "move", "entitle", "suspend", "reinstate")),
+    *(["authority", one] for one in ("successor", "add-keys", "end-key", "stolen", "replace-authority")),
+    *(["authority", one] for one in ("add-log-key", "end-log-key", "witness-policy", "raise-rules")),
+    *(["authority", one] for one in ("show", "sign", "merge", "send")),
     ["agency"],
     ["agency", "keygen"],
     ["agency", "issue"],
+    ["agency", "change"],
+    ["agency", "change", "enrol"],
+    ["agency", "keys"],
+    *(["agency", "keys", one] for one in ("list", "add", "end", "rotate")),
+    ["registry"],
+    *(["registry", one] for one in ("list", "show", "tree", "history")),
     ["node"],
     ["node", "start"],
     ["node", "fsck"],
@@ -45,11 +64,11 @@ def test_help_reads_well(sudur: Commands, command: list[str]) -> None:
     done = sudur(*command, "--help")
     assert (done.code, done.err) == (0, "")
     assert " ".join(["Usage: sudur", *command]) in done.out
-    if command and command not in (["authority"], ["agency"], ["node"], ["log"]):
+    if command and command not in GROUPS:
         assert "Example: sudur" in done.out
 
 
-@pytest.mark.parametrize("command", [[], ["authority"], ["agency"], ["node"], ["log"]], ids=" ".join)
+@pytest.mark.parametrize("command", [[], *GROUPS], ids=" ".join)
 def test_without_a_command_the_help_is_shown(sudur: Commands, command: list[str]) -> None:
     done = sudur(*command)
     assert done.code == 64
