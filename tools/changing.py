@@ -268,18 +268,23 @@ class Pending:
         self._passphrase = passphrase
         self._path = pending_path(seat.path)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether an earlier command left a change."""
+        return self._path.exists()
+
     def finish(self) -> Made | SudurError | None:
         """Finish what an earlier command left: what it made, or why it was refused; None: nothing was left.
 
         Raises Unavailable, ProposalProblem for a damaged file.
         """
-        if not self._path.exists():
+        if not self.is_there:
             return None
         proposal = load_proposal(self._path)
         try:
             return self._complete(proposal)
         except _REFUSALS as error:
-            if self._path.exists():
+            if self.is_there:
                 raise
             return error
 
