@@ -23,9 +23,8 @@ from tools.change_commands import (
     Report,
     agency,
     carry_out,
-    new_keys,
 )
-from tools.changing import Made, Wish, check_body, numbered
+from tools.changing import Made, Wish
 from tools.errors import FileProblem, Usage
 from tools.files import locked, read_file, remove_file, write_file
 from tools.keyfile import KeyFile, check_label, make_key
@@ -91,17 +90,10 @@ def add(
 
     Example: sudur agency keys add --dir registry --node 127.0.0.1:7070 --key desk-2.pub.json
     """
-    keys = new_keys(key)
-    check_body("agency", KeysAdded(keys))
-
-    def wish(context: Context) -> Wish:
-        count = context.view.agency(context.by).key_count
-        return Wish(agency(context.by), KeysAdded(numbered(keys, count + 1)))
-
-    carry_out(
+    agency_changes.add_keys_of(
+        lambda context: context.by,
+        key,
         How(directory, node, trust, propose, dry_run, passphrase_file, as_json),
-        wish,
-        Report(lambda made: f"The keys are registered with {made.subject}"),
     )
 
 

@@ -144,7 +144,8 @@ def test_every_change_of_an_agency(authority: Office, ledger: Ledger, tmp_path: 
     authority.done("successor", me, str(other))
     assert latest(ledger, number, "successor") == other
     (more,) = keygen(authority.sudur, tmp_path / "a", "envelope")
-    authority.done("add-keys", me, "--key", more)
+    assert authority.done("add-keys", me, "--key", more) == {"agency": number, "keys": [2]}
+    assert authority.run("add-keys", me, "--key", more).out == f"Registered with agency/{me}: key 2\n"
     authority.done("end-key", me, "1")
     assert record(ledger, f"agency/{number}/key/1")["ended"] is not None
     assert record(ledger, f"agency/{number}/key/2")["use"] == "envelope"
