@@ -49,12 +49,12 @@ from tools.issuing import Issuer, make_document, type_fields
 from tools.keyfile import KeyFile, save_public_key
 from tools.log import TileSource, _proven_leaf
 from tools.outbox import Outbox, Submitted
+from tools.receipt_renewal import renewed
 from tools.register import Register
 from tools.register_cmd import kept_receipt
 from tools.seats import open_seat
 from tools.signing import NumberedSigner, signed_submission
 from tools.ui import Passphrase
-from tools.verify import renewed
 
 BIRTH = {
     "labels": {"en": "Birth record", "ar": "سجل ولادة"},

@@ -6,13 +6,14 @@ may do what is for the ledger's rules to say.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ledger.canonical_json import Json
 from ledger.changes import (
     MAX_AGENCY,
     MAX_KEY_NUMBER,
@@ -295,18 +296,35 @@ def add_keys(
 
     Example: sudur authority add-keys 7 --dir authority --node 127.0.0.1:7070 --key desk-2.pub.json
     """
-    keys = new_keys(key)
+    add_keys_of(
+        lambda _: number,
+        key,
+        How(directory, node, trust, propose, dry_run, passphrase_file, as_json),
+    )
+
+
+def add_keys_of(whose: Callable[[Context], int], files: Sequence[Path], how: How) -> None:
+    """Register the public keys in these files with an agency, and tell their numbers."""
+    check_directory(how.directory)
+    keys = new_keys(files)
     check_body("agency", KeysAdded(keys))
+    numbers: list[int] = []
 
     def wish(context: Context) -> Wish:
-        count = context.view.agency(number).key_count
-        return Wish(agency(number), KeysAdded(numbered(keys, count + 1)))
+        of = whose(context)
+        there = {(one.algorithm, one.public_key): one.number for one in context.view.keys(of)}
+        added = numbered(keys, len(there) + 1)
+        numbers.extend(there.get((one.algorithm, one.public_key), one.number) for one in added)
+        return Wish(agency(of), KeysAdded(added))
 
-    carry_out(
-        How(directory, node, trust, propose, dry_run, passphrase_file, as_json),
-        wish,
-        Report(lambda _: f"The keys are registered with agency {number}"),
-    )
+    def text(made: Made) -> str:
+        listed = ", ".join(map(str, numbers))
+        return f"Registered with {made.subject}: key{'s' if len(numbers) > 1 else ''} {listed}"
+
+    def value(made: Made) -> dict[str, Json]:
+        return {"agency": made.subject.number, "keys": list(numbers)}
+
+    carry_out(how, wish, Report(text, value))
 
 
 def end_key(

@@ -23,16 +23,15 @@ from tools.change_commands import (
     Report,
     agency,
     carry_out,
-    new_keys,
 )
-from tools.change_text import fingerprint
-from tools.changing import Made, Wish, check_body, numbered
+from tools.changing import Made, Wish
 from tools.errors import FileProblem, Usage
 from tools.files import locked, read_file, remove_file, write_file
 from tools.keyfile import KeyFile, check_label, make_key
 from tools.options import Json_, Node, PassphraseFile, connect
 from tools.pinning import check_node
 from tools.registered import registered_keys
+from tools.registry_text import key_json, key_line
 from tools.registry_view import NodeRegistry
 from tools.seats import agency_of, open_seat, pin
 from tools.ui import Passphrase, emit_json, quoted, remark, say
@@ -91,17 +90,10 @@ def add(
 
     Example: sudur agency keys add --dir registry --node 127.0.0.1:7070 --key desk-2.pub.json
     """
-    keys = new_keys(key)
-    check_body("agency", KeysAdded(keys))
-
-    def wish(context: Context) -> Wish:
-        count = context.view.agency(context.by).key_count
-        return Wish(agency(context.by), KeysAdded(numbered(keys, count + 1)))
-
-    carry_out(
+    agency_changes.add_keys_of(
+        lambda context: context.by,
+        key,
         How(directory, node, trust, propose, dry_run, passphrase_file, as_json),
-        wish,
-        Report(lambda made: f"The keys are registered with {made.subject}"),
     )
 
 
@@ -252,35 +244,3 @@ def _remember(here: AgencyDirectory, node: str) -> None:
     with locked(here.path), connect(node) as client:
         number = agency_of(open_seat(here.path), client)
         here.remember(Membership(number, registered_keys(client, number)))
-
-
-# --- keys for people and scripts ---------------------------------------------------------------
-
-
-def key_state(one: KeyRecord) -> str:
-    """``in use``, or since when it is not."""
-    states = []
-    if one.stolen is not None:
-        states.append(f"STOLEN since index {one.stolen.since} (declared at {one.stolen.declared})")
-    if one.ended is not None:
-        states.append(f"ended at index {one.ended}")
-    return ", ".join(states) or "in use"
-
-
-def key_line(one: KeyRecord) -> str:
-    """A key in one line."""
-    name = fingerprint(one.algorithm, one.public_key)[:16]
-    return f"key {one.number}  {one.use}  {quoted(one.label)}  {name}…  {key_state(one)}"
-
-
-def key_json(one: KeyRecord) -> dict[str, Json]:
-    """A key for scripts."""
-    return {
-        "number": one.number,
-        "use": one.use,
-        "label": one.label,
-        "fingerprint": fingerprint(one.algorithm, one.public_key),
-        "added": str(one.added),
-        "ended": None if one.ended is None else str(one.ended),
-        "stolen_since": None if one.stolen is None else str(one.stolen.since),
-    }

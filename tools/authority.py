@@ -27,7 +27,8 @@ from tools.stolen import stolen
 from tools.ui import Passphrase, emit_json, remark, say
 
 app = typer.Typer(
-    no_args_is_help=True, help="For the authority: begin a ledger, enrol agencies, define types."
+    no_args_is_help=True,
+    help="For the authority: begin a ledger, enrol agencies, define types; every change of the registry.",
 )
 
 

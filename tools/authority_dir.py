@@ -139,7 +139,7 @@ def split(source: AuthorityDirectory, out: Path) -> list[Path]:
     """A directory of its own for each key, ``out/key-<n>``, with genesis and trust; moves the keys.
 
     A key's copy is on disk before the key is removed here, so that after a crash the same call goes on.
-    Raises FileProblem; KeyFileError when another key lies in a directory already.
+    Raises FileProblem; NameTaken when something else lies in a directory already.
     """
     made = []
     for number, file in source.key_files():
@@ -162,10 +162,10 @@ def join(path: Path, genesis: bytes, number: int, passphrase: str | None) -> Pat
     make_private_directory(path)
     _put(holder.genesis_path, genesis, PUBLIC)
     _put(holder.trust_path, Trust((trusted_by_genesis(genesis),)).encode() + b"\n", PUBLIC)
-    key = make_key("authority", f"authority-{number}")
-    save_key(holder.key_path(number), key, passphrase)
-    public = path / f"authority-{number}.pub.json"
-    save_public_key(public, key.public)
+    private, public = holder.key_path(number), path / f"authority-{number}.pub.json"
+    if public.exists() or not private.exists():  # else a crash came between the two files
+        save_key(private, make_key("authority", f"authority-{number}"), passphrase)
+    save_public_key(public, KeyFile(private).public)
     return public
 
 

@@ -116,7 +116,7 @@ def carry_out(
         by = agency_of(seat, client)
         passphrase = Passphrase(how.passphrase_file)
         pending = Pending(seat, client, passphrase)
-        _finish(pending)
+        _finish(pending, how.dry_run)
         context = Context(client, seat, by, NodeRegistry(client))
         wished = wish(context)
         made = wished if isinstance(wished, Made) else _already(wished, context)
@@ -151,7 +151,11 @@ def ask(question: str) -> None:
     typer.confirm(question, abort=True, err=True)
 
 
-def _finish(pending: Pending) -> None:
+def _finish(pending: Pending, dry_run: bool) -> None:
+    if dry_run:
+        if pending.is_there:
+            remark("A change is on its way from this directory, and not in what is shown")
+        return
     earlier = pending.finish()
     if isinstance(earlier, Made):
         remark(f"Finished a change that was begun earlier: {earlier.subject}, index {earlier.index}")

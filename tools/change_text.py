@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 
 from ledger import changes as change
 from ledger.changes import AUTHORITY, AuthoritySet, Change, FieldDefinition, NewKey
-from ledger.errors import SudurError
+from ledger.errors import RuleError
 from ledger.registry_records import AgencyRecord, KeyRecord, LedgerRecord
 from ledger.signatures import key_fingerprint
+from tools.errors import NotFound
 from tools.policy_options import policy_words
 from tools.registry_view import RegistryView, agency_or_none
 from tools.ui import printable, quoted
@@ -166,7 +167,7 @@ def _key(number: int, record: AgencyRecord | None, view: RegistryView | None) ->
         return []
     try:
         key: KeyRecord = view.key(record.number, number)
-    except SudurError:
+    except (RuleError, NotFound):
         return []
     label = f", {quoted(key.label)}" if key.label else ""
     return [f"  it is for {key.use}{label}, fingerprint {fingerprint(key.algorithm, key.public_key)}"]

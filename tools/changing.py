@@ -7,7 +7,7 @@ elsewhere travels as a proposal, whose file is all that there is to keep.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -226,12 +226,21 @@ def changes_of(client: LedgerClient, subject: Subject) -> Iterator[tuple[int, Re
         index = client.record(str(subject)).last_change_index
     except (UnknownAgency, UnknownType):
         return
+    yield from chain(index, lambda at: next(client.entries(at, at + 1), b""))
+
+
+def chain(last: int, read: Callable[[int], bytes]) -> Iterator[tuple[int, RegistryLeaf]]:
+    """The changes of one subject from the ``last`` on backwards, each naming the one before it.
+
+    ``read`` gives a leaf by its index. Raises AnswerWrong, LeafFormatError, and what ``read`` raises.
+    """
+    index = last
     while index != NONE:
-        leaf = RegistryLeaf.decode(next(client.entries(index, index + 1), b""))
+        leaf = RegistryLeaf.decode(read(index))
         yield index, leaf
         earlier = leaf.change().previous
         if earlier != NONE and earlier >= index:
-            raise AnswerWrong("a change follows a later one", where=f"{client.address}: entry {index}")
+            raise AnswerWrong("a change follows a later one", where=f"index {index}")
         index = earlier
 
 
@@ -259,18 +268,23 @@ class Pending:
         self._passphrase = passphrase
         self._path = pending_path(seat.path)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether an earlier command left a change."""
+        return self._path.exists()
+
     def finish(self) -> Made | SudurError | None:
         """Finish what an earlier command left: what it made, or why it was refused; None: nothing was left.
 
         Raises Unavailable, ProposalProblem for a damaged file.
         """
-        if not self._path.exists():
+        if not self.is_there:
             return None
         proposal = load_proposal(self._path)
         try:
             return self._complete(proposal)
         except _REFUSALS as error:
-            if self._path.exists():
+            if self.is_there:
                 raise
             return error
 

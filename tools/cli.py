@@ -11,14 +11,16 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import Annotated, Final
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from ledger.errors import SudurError
-from tools import agency, agency_keys, attest_cmd, authority, demo, log, node_cmd, status_cmd
+from tools import agency, agency_keys, attest_cmd, authority, demo, log, node_cmd, registry_cmd, status_cmd
 from tools.errors import EXIT_CANNOT_TELL, EXIT_OK, EXIT_USAGE, exit_code
 from tools.figures import figures
 from tools.lookup import lookup
@@ -41,7 +43,7 @@ app.add_typer(authority.app, name="authority")
 app.add_typer(agency.app, name="agency")
 agency.app.add_typer(agency_keys.keys_app, name="keys")
 agency.app.add_typer(agency_keys.change_app, name="change")
-for _command in (
+for _agency_command in (
     status_cmd.revoke,
     status_cmd.suspend,
     status_cmd.reinstate,
@@ -49,12 +51,13 @@ for _command in (
     status_cmd.affirm,
     attest_cmd.attest,
 ):
-    agency.app.command()(_command)
+    agency.app.command()(_agency_command)
 app.add_typer(node_cmd.app, name="node")
 app.command()(verify)
 app.command()(lookup)
 app.command()(figures)
 app.add_typer(log.app, name="log")
+app.add_typer(registry_cmd.app, name="registry")
 app.command()(demo.demo)
 
 
@@ -73,10 +76,16 @@ def _options(
     """What comes before the command."""
 
 
+@cache
+def _command() -> TyperGroup:
+    """The commands, put together once: it takes 0.1 s, which a test that runs many would pay each time."""
+    return typer.main.get_group(app)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns its exit code."""
     try:
-        result = app(list(arguments), prog_name="sudur", standalone_mode=False)
+        result = _command().main(list(arguments), prog_name="sudur", standalone_mode=False)
     except TyperException as error:
         message = error.format_message()  # empty when no command was given and the help was shown
         return _fail(message, EXIT_USAGE) if message else EXIT_USAGE
