@@ -316,6 +316,8 @@ def _affirmation(reader: Reader) -> Affirmation:
     keys = reader.items("keys", limit=16)
     if not keys or any(type(one) is not int or not 1 <= one <= MAX_KEY_NUMBER for one in keys):
         raise FormatError("key numbers are expected", where=reader.at("keys"))
+    if any(a >= b for a, b in pairwise(keys)):
+        raise FormatError("key numbers must strictly ascend", where=reader.at("keys"))
     one = Affirmation(
         reader.u64("first"),
         reader.u64("last"),
@@ -324,6 +326,8 @@ def _affirmation(reader: Reader) -> Affirmation:
         tuple(keys),
     )
     reader.done()
+    if not one.first <= one.last < one.at:
+        raise FormatError("is no range of leaves below the AFFIRM", where=reader.where)
     return one
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ledger.errors import FormatError, LeafFormatError
 from ledger.leaves import NONE
 from ledger.records import (
+    NO_HASH,
     Affirm,
     Answer,
     Attest,
@@ -37,8 +38,8 @@ RECORDS: st.SearchStrategy[Record] = st.one_of(
     st.builds(StatusChange, U32, U64, U64, st.just(Status.SUPERSEDED), U8, U64),
     st.builds(Attest, U32, U64, st.integers(1, 255), HASH),
     st.builds(Send, U32, U32, HASH, st.sampled_from(SendKind), U16, U64, HASH),
+    st.builds(Answer, U32, U64, st.just(Outcome.RECEIVED), st.just(NO_HASH), st.just(NO_HASH)),
     st.builds(Answer, U32, U64, st.sampled_from([Outcome.ANSWERED, Outcome.RETURNED]), HASH, HASH),
-    st.builds(Answer, U32, U64, st.just(Outcome.RECEIVED), st.just(bytes(32)), st.just(bytes(32))),
     st.tuples(U32, U32, U64, U64).map(lambda t: Affirm(t[0], t[1], min(t[2:]), max(t[2:]))),
 )
 SIZES = {Issue: 41, StatusChange: 32, Attest: 47, Send: 85, Answer: 79, Affirm: 26}

@@ -1,13 +1,14 @@
 """Any history of agencies, keys, submissions and changes, beside a plain model of what is allowed.
 
-The machine says beforehand whether the rules must take an input, by bookkeeping of its own that
-knows nothing of registries, drafts and readers. Each block is built by one node, accepted by a
-replica, and in the end replayed from the leaves: all three must be the same ledger.
+The machine says beforehand whether the rules must take an input (tests/ledger/model.py). Each block is
+built by one node, accepted by a replica, and in the end replayed from the leaves: all three must be the
+same ledger, and its figures those of a recount.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -18,33 +19,37 @@ from ledger import changes, rules
 from ledger.changes import AUTHORITY, Subject
 from ledger.errors import SudurError
 from ledger.hashing import leaf_hash, merkle_root
-from ledger.records import Basis, Status
+from ledger.leaves import NONE
+from ledger.records import (
+    NO_HASH,
+    Affirm,
+    Answer,
+    Attest,
+    Basis,
+    Issue,
+    Outcome,
+    Record,
+    Send,
+    SendKind,
+    Status,
+    StatusChange,
+)
 from ledger.rules_v1 import CLAIMED_FUTURE_MS, CLAIMED_PAST_MS, Draft
 from ledger.seals import Seal
 from ledger.signing_policy import DAY_MS, KindPolicy, SigningPolicy
 from ledger.status import CHUNK_SIZE
 from ledger.submissions import SubmissionLeaf
-from tests.ledger.world import MemoryReader, World, commitment, issue, replay, signer, status
+from tests.ledger.book import agree
+from tests.ledger.model import POLICIES, Model, Office
+from tests.ledger.world import MemoryReader, World, commitment, replay, signer
 
-FINAL = {Status.REVOKED, Status.SUPERSEDED}
-POLICIES = {
-    "plain": SigningPolicy(),
-    "four eyes": SigningPolicy({"issue.original": KindPolicy(((1, 1), (4, 2)), cap=7)}),
+ROLES = ("attest", "circulate", "enrol", "issue", "request")
+AGENCIES = 6
+NUMBERS = st.integers(1, AGENCIES)
+SIGNING = {
+    name: SigningPolicy({kind: KindPolicy(steps, cap) for kind, (steps, cap) in kinds.items()})
+    for name, kinds in POLICIES.items()
 }
-
-
-@dataclass
-class Office:
-    """What the model knows of an agency."""
-
-    parent: int
-    types: frozenset[int]
-    policy: str
-    uses: list[str] = field(default_factory=list)
-    dead: set[int] = field(default_factory=set)
-    added_by: list[tuple[int, int]] = field(default_factory=list)
-    added_at: list[int] = field(default_factory=list)
-    suspended_by: int | None = None
 
 
 class Ledger(RuleBasedStateMachine):
@@ -55,26 +60,8 @@ class Ledger(RuleBasedStateMachine):
         self.world = World(k=2, n=3)
         self.world.define_type()
         self.replica = replay(self.world.blocks)
-        self.offices: dict[int, Office] = {}
-        self.issued: dict[tuple[int, int], int] = {}
-        self.issuers: dict[int, int] = {}
-        self.latest: dict[int, tuple[int, Status]] = {}
-        self.counts: dict[tuple[int, int], int] = {}
-        self.submitted: set[bytes] = set()
+        self.model = Model()
         self.draft: Draft = self.world.begin()
-
-    # --- the plain rules ---
-
-    def above(self, senior: int, junior: int) -> bool:
-        while junior != AUTHORITY:
-            junior = self.offices[junior].parent
-            if junior == senior:
-                return True
-        return False
-
-    def live(self, agency: int, use: str) -> list[int]:
-        office = self.offices[agency]
-        return [n for n, one in enumerate(office.uses, 1) if one == use and n not in office.dead]
 
     def attempt(self, allowed: bool, act: object) -> int | None:
         """Run ``act``; it must be taken just when the model says so, and else leave no trace."""
@@ -95,43 +82,54 @@ class Ledger(RuleBasedStateMachine):
 
     @initialize()
     def first_agencies(self) -> None:
-        self.enrol(AUTHORITY, [0, 1], "four eyes", 2, 1)
-        self.enrol(1, [1], "plain", 1, 1)
+        everything = list(ROLES)
+        self.enrol(AUTHORITY, [0, 1], everything, "four eyes", 2, 1)
+        self.enrol(1, [1], everything, "plain", 2, 1)
+        self.enrol(AUTHORITY, [1], everything, "two", 3, 0)
+        self.enrol(2, [0, 1], everything, "plain", 2, 0)
+        for agency in (1, 2, 3):
+            self.log(agency, [1], [Issue(agency, 1, Basis.ORIGINAL, commitment(f"first of {agency}"))])
+        for agency, recipient in ((1, 2), (2, 4), (4, 1), (4, 3)):
+            request = Send(agency, recipient, commitment("asked"), SendKind.REQUEST, 1, NONE, NO_HASH)
+            self.log(agency, [1], [request])
 
-    @precondition(lambda self: len(self.offices) < 6)
+    @precondition(lambda self: len(self.model.offices) < AGENCIES)
     @rule(
         parent=st.integers(0, 3),
         types=st.lists(st.integers(0, 1), unique=True),
+        roles=st.lists(st.sampled_from(ROLES), unique=True),
         policy=st.sampled_from(sorted(POLICIES)),
         submit=st.integers(0, 2),
         registry=st.integers(0, 1),
     )
-    def enrol(self, parent: int, types: list[int], policy: str, submit: int, registry: int) -> None:
-        number = len(self.offices) + 1
+    def enrol(
+        self, parent: int, types: list[int], roles: list[str], policy: str, submit: int, registry: int
+    ) -> None:
+        number = len(self.model.offices) + 1
         body = changes.AgencyEnrolled(
             {"en": f"Agency {number}"},
             parent,
-            changes.Entitlement(("enrol", "issue"), tuple(sorted(types)), POLICIES[policy]),
+            changes.Entitlement(tuple(sorted(roles)), tuple(sorted(types)), SIGNING[policy]),
         )
-        known = parent == AUTHORITY or parent in self.offices
+        known = parent == AUTHORITY or parent in self.model.offices
         index = self.attempt(
             known, lambda: self.world.change(Subject("agency", number), body, draft=self.draft)
         )
         if index is None:
             return
-        self.offices[number] = Office(parent, frozenset(types), policy)
+        self.model.offices[number] = Office(parent, frozenset(types), frozenset(roles), policy)
         self.world.keys[number] = {}
         self.add_keys(number, AUTHORITY, ["submit"] * submit + ["registry"] * registry)
 
     @rule(
-        number=st.integers(1, 4),
+        number=NUMBERS,
         by=st.integers(0, 4),
         uses=st.lists(st.sampled_from(["submit", "registry"]), max_size=2),
     )
     def add_keys(self, number: int, by: int, uses: list[str]) -> None:
-        if not uses or (by != AUTHORITY and by not in self.offices) or number not in self.offices:
+        if not uses or not self.known(number, by):
             return
-        office = self.offices[number]
+        office = self.model.offices[number]
         first = len(office.uses) + 1
         keys = {first + i: signer(f"agency {number} key {first + i}") for i in range(len(uses))}
         body = changes.KeysAdded(
@@ -140,169 +138,245 @@ class Ledger(RuleBasedStateMachine):
                 for (n, key), use in zip(keys.items(), uses, strict=True)
             )
         )
-        index = self.signed_by(by, number, body, by in (AUTHORITY, number) or self.above(by, number))
+        entitled = by in (AUTHORITY, number) or self.model.above(by, number)
+        index = self.signed_by(by, number, body, entitled)
         if index is not None:
             self.world.keys[number].update(keys)
             office.uses += uses
-            signed = self.live(by, "registry")[0] if by != AUTHORITY else 0
+            signed = self.model.live(by, "registry")[0] if by != AUTHORITY else 0
             office.added_by += [(by, signed)] * len(uses)
             office.added_at += [index] * len(uses)
+
+    def known(self, *numbers: int) -> bool:
+        return all(number == AUTHORITY or number in self.model.offices for number in numbers)
 
     def signed_by(self, by: int, number: int, body: changes.ChangeBody, entitled: bool) -> int | None:
         if by == AUTHORITY:
             allowed, keys = entitled, None
         else:
-            live = self.live(by, "registry")
-            every = [n for n, use in enumerate(self.offices[by].uses, 1) if use == "registry"]
+            office = self.model.offices[by]
+            live = self.model.live(by, "registry")
+            every = [n for n, use in enumerate(office.uses, 1) if use == "registry"]
             if not every:
                 return None
-            allowed = entitled and bool(live) and self.offices[by].suspended_by is None
+            allowed = entitled and bool(live) and office.suspended_by is None
             keys = (live or every)[:1]
         return self.attempt(
             allowed,
             lambda: self.world.change(Subject("agency", number), body, by=by, keys=keys, draft=self.draft),
         )
 
-    @rule(number=st.integers(1, 4), key=st.integers(1, 5), by=st.integers(0, 4))
+    @rule(number=NUMBERS, key=st.integers(1, 5), by=st.integers(0, 4))
     def end_key(self, number: int, key: int, by: int) -> None:
-        if number not in self.offices or (by != AUTHORITY and by not in self.offices):
+        if not self.known(number, by):
             return
-        office = self.offices[number]
-        record = self.draft.registry.agency(number).key(key)
-        in_use = record is not None and record.ended is None
-        entitled = by in (AUTHORITY, number) or self.above(by, number)
+        office = self.model.offices[number]
+        in_use = key <= len(office.uses) and key not in office.ended
+        entitled = by in (AUTHORITY, number) or self.model.above(by, number)
         if self.signed_by(by, number, changes.KeyEnded(key), entitled and in_use) is not None:
-            office.dead.add(key)
+            office.ended.add(key)
 
-    @rule(number=st.integers(1, 4), key=st.integers(1, 4), back=st.integers(0, 30))
+    @rule(number=NUMBERS, key=st.integers(1, 4), back=st.integers(0, 40))
     def steal_key(self, number: int, key: int, back: int) -> None:
-        if number not in self.offices or key > len(self.offices[number].uses):
+        if not self.known(number) or key > len(self.model.offices[number].uses):
             return
         since = max(0, self.draft.next_index - back)
-        record = self.draft.registry.agency(number).key(key)
-        assert record is not None
-        earlier = record.stolen is None or since < record.stolen.since
-        if self.signed_by(AUTHORITY, number, changes.KeyStolen(key, since), earlier) is None:
-            return
-        pending = [((number, key), since)]
-        seen: dict[tuple[int, int], int] = {}
-        while pending:
-            thief, start = pending.pop()
-            if seen.get(thief, start + 1) <= start:
-                continue
-            seen[thief] = start
-            self.offices[thief[0]].dead.add(thief[1])
-            for other, office in self.offices.items():
-                for place, source in enumerate(office.added_by):
-                    if source == thief and office.added_at[place] >= start:
-                        pending.append(((other, place + 1), office.added_at[place]))
+        earlier = self.model.offices[number].stolen.get(key, since + 1) > since
+        if self.signed_by(AUTHORITY, number, changes.KeyStolen(key, since), earlier) is not None:
+            self.model.steal(number, key, since)
 
-    @rule(number=st.integers(1, 4), by=st.integers(0, 4))
+    @rule(number=NUMBERS, by=st.integers(0, 4))
     def suspend(self, number: int, by: int) -> None:
-        if number not in self.offices or (by != AUTHORITY and by not in self.offices):
+        if not self.known(number, by):
             return
-        office = self.offices[number]
+        office = self.model.offices[number]
         who = office.suspended_by
-        entitled = self.above(by, number) and (who is None or self.above(by, who))
+        entitled = self.model.above(by, number) and (who is None or self.model.above(by, who))
         if self.signed_by(by, number, changes.AgencySuspended(), entitled) is not None:
             office.suspended_by = by
 
-    @rule(number=st.integers(1, 4), by=st.integers(0, 4))
+    @rule(number=NUMBERS, by=st.integers(0, 4))
     def reinstate(self, number: int, by: int) -> None:
-        if number not in self.offices or (by != AUTHORITY and by not in self.offices):
+        if not self.known(number, by):
             return
-        office = self.offices[number]
-        who = office.suspended_by
+        office = self.model.offices[number]
+        who, above = office.suspended_by, self.model.above
         entitled = who is not None and (
-            by == AUTHORITY or (self.above(by, number) and (by == who or (who != 0 and self.above(by, who))))
+            by == AUTHORITY or (above(by, number) and (by == who or (who != 0 and above(by, who))))
         )
         if self.signed_by(by, number, changes.AgencyReinstated(), entitled) is not None:
             office.suspended_by = None
 
+    @rule(number=NUMBERS, heir=NUMBERS, by=st.integers(0, 3))
+    def name_successor(self, number: int, heir: int, by: int) -> None:
+        if not self.known(number, by, heir):
+            return
+        entitled = self.model.above(by, number) and number not in self.model.heirs(heir)
+        if self.signed_by(by, number, changes.SuccessorNamed(heir), entitled) is not None:
+            self.model.offices[number].successor = heir
+
+    @rule(number=NUMBERS, parent=st.integers(0, AGENCIES))
+    def move(self, number: int, parent: int) -> None:
+        if not self.known(number, parent):
+            return
+        circle = parent == number or (parent != AUTHORITY and self.model.above(number, parent))
+        if self.signed_by(AUTHORITY, number, changes.AgencyMoved(parent), not circle) is not None:
+            self.model.offices[number].parent = parent
+
     # --- submissions ---
 
     @rule(
-        number=st.integers(1, 4),
-        names=st.lists(st.integers(0, 25), min_size=1, max_size=4),
-        kind=st.integers(0, 1),
-        basis=st.sampled_from([Basis.ORIGINAL, Basis.ARCHIVE]),
-        keys=st.sets(st.integers(1, 4), min_size=1, max_size=2),
-        offset=st.sampled_from([0, -1000, -CLAIMED_PAST_MS, -CLAIMED_PAST_MS - 1, CLAIMED_FUTURE_MS + 1]),
+        data=st.data(),
+        agency=st.integers(0, AGENCIES),
+        kinds=st.lists(
+            st.sampled_from([Issue, StatusChange, Attest, Attest, Send, Send, Answer, Answer, Affirm]),
+            min_size=1,
+            max_size=3,
+        ),
+        wise=st.integers(0, 5),
+        offset=st.sampled_from([*[0] * 9, -CLAIMED_PAST_MS, -CLAIMED_PAST_MS - 1, CLAIMED_FUTURE_MS + 1]),
     )
     def submit(
-        self, number: int, names: list[int], kind: int, basis: Basis, keys: set[int], offset: int
+        self, data: st.DataObject, agency: int, kinds: list[type[Record]], wise: int, offset: int
     ) -> None:
-        if number not in self.offices or max(keys) > len(self.offices[number].uses):
+        """Records of any kinds; unless ``wise`` is 0 they are what the agency has reason to log."""
+        if not self.known(agency):
             return
-        office = self.offices[number]
-        records = [issue(number, name, kind, basis) for name in names]
+        keys = self.draw_keys(data, agency, wise > 0)
+        if keys:
+            if agency == AUTHORITY and wise:
+                kinds = [StatusChange] * len(kinds)
+            records = [self.draw(data, agency, kind, wise > 0) for kind in kinds]
+            self.log(agency, keys, records, offset)
+
+    @rule(data=st.data(), agency=NUMBERS)
+    def issue_or_ask(self, data: st.DataObject, agency: int) -> None:
+        self.submit_one(data, agency, data.draw(st.sampled_from([Issue, Send])))
+
+    @rule(data=st.data(), agency=NUMBERS)
+    def answer(self, data: st.DataObject, agency: int) -> None:
+        self.submit_one(data, agency, Answer)
+
+    @rule(data=st.data(), agency=NUMBERS)
+    def attest(self, data: st.DataObject, agency: int) -> None:
+        self.submit_one(data, agency, Attest)
+
+    @rule(data=st.data(), agency=NUMBERS)
+    def change_status(self, data: st.DataObject, agency: int) -> None:
+        self.submit_one(data, agency, StatusChange)
+
+    def submit_one(self, data: st.DataObject, agency: int, kind: type[Record]) -> None:
+        """A record of this kind that the agency has reason to log."""
+        if self.known(agency) and (keys := self.draw_keys(data, agency, wise=True)):
+            self.log(agency, keys, [self.draw(data, agency, kind, wise=True)])
+
+    def log(self, agency: int, keys: Sequence[int], records: list[Record], offset: int = 0) -> int | None:
         submission = self.world.submission(
-            number, records, keys=sorted(keys), claimed_ms=self.draft.time_ms + offset
+            agency,
+            [one.encode() for one in records],
+            keys=keys,
+            claimed_ms=self.draft.time_ms + offset,
         )
-        day = self.draft.time_ms // DAY_MS
-        total = self.counts.get((number, day), 0) + len(names)
-        policed = basis is Basis.ORIGINAL and office.policy == "four eyes"
         identity = submission.head.identity(self.world.genesis)
+        at, day = self.draft.next_index, self.draft.time_ms // DAY_MS
         allowed = (
             -CLAIMED_PAST_MS <= offset <= CLAIMED_FUTURE_MS
-            and identity not in self.submitted
-            and office.suspended_by is None
-            and keys <= set(self.live(number, "submit"))
-            and kind in office.types
-            and len(set(names)) == len(names)
-            and not any((number, name) in self.issued for name in names)
-            and not (policed and (total > 7 or (total >= 4 and len(keys) < 2)))
-        )
-        index = self.attempt(allowed, lambda: self.draft.add_submission(submission))
-        if index is None:
-            return
-        self.submitted.add(identity)
-        if basis is Basis.ORIGINAL:
-            self.counts[number, day] = total
-        for place, name in enumerate(names):
-            self.issued[number, name] = index + 1 + place
-            self.issuers[index + 1 + place] = number
-
-    @precondition(lambda self: self.issuers)
-    @rule(
-        data=st.data(),
-        by=st.integers(0, 4),
-        to=st.sampled_from(Status),
-        stale=st.booleans(),
-    )
-    def change_status(self, data: st.DataObject, by: int, to: Status, stale: bool) -> None:
-        if by != AUTHORITY and by not in self.offices:
-            return
-        subject = data.draw(st.sampled_from(sorted(self.issuers)))
-        last, present = self.latest.get(subject, (subject, Status.VALID))
-        previous = last - 1 if stale else last
-        if by == AUTHORITY:
-            keys, standing = [1, 3], True
-        else:
-            live = self.live(by, "submit")
-            if not self.offices[by].uses:
-                return
-            keys = live[:1] or [1]
-            standing = bool(live) and self.offices[by].suspended_by is None
-        submission = self.world.submission(by, [status(by, subject, previous, to)], keys=keys)
-        identity = submission.head.identity(self.world.genesis)
-        issuer = self.issuers[subject]
-        allowed = (
-            standing
-            and not stale
-            and identity not in self.submitted
-            and (by == issuer or self.above(by, issuer))
-            and present not in FINAL
-            and to is not present
+            and identity not in self.model.submitted
+            and self.model.takes(agency, frozenset(keys), records, at, day)
         )
         index = self.attempt(allowed, lambda: self.draft.add_submission(submission))
         if index is not None:
-            self.submitted.add(identity)
-            self.latest[subject] = (index + 1, to)
+            assert index == at
+            self.model.submitted.add(identity)
+        return index
+
+    def draw_keys(self, data: st.DataObject, agency: int, wise: bool) -> list[int]:
+        if agency == AUTHORITY:
+            return data.draw(st.sampled_from([[1, 3], [2, 3], [1, 2, 3], [2]]))
+        known = list(range(1, len(self.model.offices[agency].uses) + 1))
+        live = self.model.live(agency, "submit") if wise else known
+        return sorted(data.draw(st.sets(st.sampled_from(live), min_size=1, max_size=2))) if live else []
+
+    def draw(self, data: st.DataObject, agency: int, kind: type[Record], wise: bool) -> Record:
+        """A record of this kind; a wise one speaks of what the agency may speak of."""
+        model = self.model
+
+        def index(good: list[int], others: list[int]) -> int:
+            wild = [0, self.draft.next_index - 1, self.draft.next_index + 1, NONE - 1]
+            return data.draw(st.sampled_from(good if wise and good else [*others, *wild]))
+
+        if kind is Issue:
+            name, basis = data.draw(st.integers(0, 25)), data.draw(st.sampled_from(list(Basis)[:2]))
+            return Issue(agency, data.draw(st.integers(0, 1)), basis, commitment(name))
+        if kind is StatusChange:
+            return self.draw_status(data, agency, index)
+        if kind is Attest:
+            good = [at for at in model.papers if model.status_of(at) is Status.VALID]
+            return Attest(agency, index(good, list(model.papers)), data.draw(st.integers(1, 2)), NO_HASH)
+        if kind is Send:
+            follows = NONE
+            if data.draw(st.booleans()):
+                good = [
+                    at for at, one in model.asked.items() if agency in (one.send.agency, one.send.recipient)
+                ]
+                follows = index(good, list(model.asked))
+            return self.draw_send(data, agency, follows)
+        if kind is Answer:
+            good = [at for at, one in model.asked.items() if one.send.recipient == agency and not one.final]
+            outcome = data.draw(st.sampled_from(Outcome))
+            contents = NO_HASH if outcome is Outcome.RECEIVED else commitment("answer")
+            return Answer(agency, index(good, list(model.asked)), outcome, contents, NO_HASH)
+        robbed = [
+            n for n, one in model.offices.items() if one.stolen and (n == agency or model.above(agency, n))
+        ]
+        target = index(robbed, [1, 2, AGENCIES]) % 2**32
+        last = index([one.index for one in model.changes.values()], list(model.papers))
+        return Affirm(agency, target, max(last - data.draw(st.integers(0, 20)), 0), last)
+
+    def draw_status(self, data: st.DataObject, agency: int, index: Any) -> StatusChange:
+        model = self.model
+        mine = [
+            at
+            for at, one in model.papers.items()
+            if agency == AUTHORITY or agency in model.heirs(one.agency) or model.above(agency, one.agency)
+        ]
+        subject = index(mine, list(model.papers))
+        last = model.changes[subject].index if subject in model.changes else subject
+        to = data.draw(st.sampled_from(Status))
+        other = index(mine, list(model.papers)) if data.draw(st.booleans()) else NONE
+        replacement = other if to is Status.SUPERSEDED else NONE
+        stale = data.draw(st.integers(0, 9)) == 9
+        return StatusChange(agency, subject, last - stale, to, 0, replacement)
+
+    def draw_send(self, data: st.DataObject, agency: int, follows: int) -> Send:
+        kind = data.draw(st.sampled_from(SendKind))
+        recipient = data.draw(st.sampled_from([*self.model.offices, 0, AGENCIES + 1]))
+        if follows in self.model.asked and data.draw(st.booleans()):
+            kind, recipient = self.model.asked[follows].send.kind, self.model.asked[follows].send.recipient
+        due = data.draw(st.sampled_from([0, 1, 65_535]))
+        return Send(agency, recipient, commitment("asked"), kind, due, follows, NO_HASH)
+
+    @precondition(lambda self: self.model.changes)
+    @rule(data=st.data(), number=NUMBERS, undo=st.booleans())
+    def rob(self, data: st.DataObject, number: int, undo: bool) -> None:
+        """A key that changed a status turns out stolen, and the change is undone, or affirmed."""
+        subject = data.draw(st.sampled_from(sorted(self.model.changes)))
+        last = self.model.changes[subject]
+        if last.by == AUTHORITY:
+            return
+        for key in sorted(last.keys):
+            if self.model.offices[last.by].stolen.get(key, last.at + 1) > last.at:
+                self.steal_key(last.by, key, self.draft.next_index - last.at)
+        if self.known(number) and (live := self.model.live(number, "submit")):
+            to = data.draw(st.sampled_from(Status))
+            if undo:
+                self.log(number, live[:2], [StatusChange(number, subject, last.index, to, 0, NONE)])
+            else:
+                self.log(number, live[:2], [Affirm(number, last.by, last.index, last.index)])
 
     # --- blocks ---
 
-    @rule(later_ms=st.sampled_from([1, 1000, DAY_MS // 2, DAY_MS]))
+    @rule(later_ms=st.sampled_from([1, 1000, DAY_MS // 2, DAY_MS, 40 * DAY_MS]))
     def seal(self, later_ms: int) -> None:
         built = self.draft.seal()
         accepted = rules.apply(self.replica.state, self.replica, built.leaves)
@@ -315,34 +389,43 @@ class Ledger(RuleBasedStateMachine):
     def the_newest_seal_says_what_the_model_says(self) -> None:
         state = self.world.state
         seal = Seal.decode(self.world.reader.leaves[-1])
-        assert seal.documents == sum(1 for index in self.issuers if index < state.size)
-        changed = {s: last for s, last in self.latest.items() if last[0] < state.size}
+        documents = [at for at, one in self.model.papers.items() if isinstance(one, Issue)]
+        assert seal.documents == sum(index < state.size for index in documents)
         chunk = bytearray(CHUNK_SIZE)
-        for subject in self.issuers:
-            to = self.sealed_status(subject, state.size)
+        for subject, to in self.sealed_statuses().items():
             chunk[subject // 4] |= to << 2 * (subject % 4)
         assert seal.status_root == merkle_root([leaf_hash(bytes(chunk))])
-        assert changed.keys() <= set(self.world.reader.statuses)
 
-    def sealed_status(self, subject: int, size: int) -> Status:
-        """By going through the leaves: the last STATUS on the subject decides."""
-        found = Status.VALID
-        for leaf in self.world.reader.leaves[:size]:
-            if leaf[1] == 0x02 and int.from_bytes(leaf[6:14], "big") == subject:
-                found = Status(leaf[22])
+    def sealed_statuses(self) -> dict[int, Status]:
+        """By going through the leaves: the last STATUS on a subject decides."""
+        found = {}
+        for leaf in self.world.reader.leaves:
+            if leaf[1] == 0x02:
+                found[int.from_bytes(leaf[6:14], "big")] = Status(leaf[22])
         return found
 
     def teardown(self) -> None:
         self.seal(1)
-        copy = replay(self.world.blocks)
-        assert copy.__dict__ == self.world.reader.__dict__ == self.replica.__dict__
-        leaves = self.world.reader.leaves
-        for (agency, name), index in self.issued.items():
-            assert leaves[index] in [issue(agency, name, kind, basis) for kind in (0, 1) for basis in Basis]
-            assert copy.issues[commitment(name) + agency.to_bytes(4, "big")] == index
-        assert len(copy.issues) == len(self.issued)
-        heads = [SubmissionLeaf.decode(leaf) for leaf in leaves if leaf[1] == 0x20]
-        assert {head.identity(self.world.genesis) for head in heads} == self.submitted
+        reader, model = self.world.reader, self.model
+        assert self.replica.__dict__ == reader.__dict__
+        agree(self.world)
+        for index, paper in model.papers.items():
+            assert reader.leaves[index] == paper.encode()
+        assert reader.issues == {
+            commitment + agency.to_bytes(4, "big"): index
+            for (agency, commitment), index in model.issued.items()
+        }
+        assert reader.attests == {leaf_hash(one.encode()): index for one, index in model.attested.items()}
+        assert reader.statuses == {subject: one.index for subject, one in model.changes.items()}
+        assert {index: (one.reminds, one.received, one.final) for index, one in reader.exchanges.items()} == {
+            index: (one.reminds, one.received, one.final) for index, one in model.asked.items()
+        }
+        for number, office in model.offices.items():
+            record = self.world.state.registry.agency(number).record
+            kept = [(one.first, one.last, one.by, frozenset(one.keys), one.at) for one in record.affirmed]
+            assert kept == [(one.first, one.last, one.by, one.keys, one.at) for one in office.affirmed]
+        heads = [SubmissionLeaf.decode(leaf) for leaf in reader.leaves if leaf[1] == 0x20]
+        assert {head.identity(self.world.genesis) for head in heads} == model.submitted
 
 
 TestLedger = Ledger.TestCase
@@ -353,8 +436,8 @@ def test_the_model_can_fail() -> None:
     """The machine sees a rule that is missing: without the duplicate check it must complain."""
     machine = Ledger()
     machine.first_agencies()
-    machine.submit(2, [1], 1, Basis.ORIGINAL, {1}, 0)
-    machine.issued.clear()
+    assert machine.log(2, [1], [Issue(2, 1, Basis.ORIGINAL, commitment(1))]) is not None
+    machine.model.issued.clear()
     with pytest.raises(AssertionError, match="refused"):
-        machine.submit(2, [1], 1, Basis.ARCHIVE, {1}, 0)
+        machine.log(2, [1], [Issue(2, 1, Basis.ARCHIVE, commitment(1))])
     assert isinstance(machine.replica, MemoryReader)

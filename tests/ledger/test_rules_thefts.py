@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ledger import changes
 from ledger.changes import AUTHORITY, KeysAdded, KeyStolen, SuccessorNamed
-from ledger.errors import ChangeRefused, NotEntitled, StatusFinal, StatusStale, SubjectInvalid, UnknownAgency
+from ledger.errors import (
+    ChangeRefused,
+    FormatError,
+    NotEntitled,
+    StatusFinal,
+    StatusStale,
+    SubjectInvalid,
+    UnknownAgency,
+)
 from ledger.errors import KeyStolen as Stolen
 from ledger.leaves import NONE
 from ledger.records import Status
 from ledger.registry_records import MAX_AFFIRMED, Affirmation, AgencyRecord
 from ledger.signing_policy import KindPolicy, SigningPolicy
 from tests.ledger.book import Book
-from tests.ledger.world import affirm, attest, entitlement, issue, new_key, signer, status
+from tests.ledger.world import World, affirm, attest, entitlement, issue, new_key, signer, status
 
 FINAL = [Status.REVOKED, Status.SUPERSEDED]
 
@@ -103,6 +113,38 @@ def test_a_doubtful_range_is_affirmed_as_of_the_next_submission(book: Book) -> N
     affirmation, undone = affirm(3, 3, last, last), status(3, document, last, Status.VALID)
     book.log(3, affirmation, undone, keys=(2,))
     assert affirmed(book, 3) == [(last, last, 3, (2,))]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"keys":[2,3]', '"keys":[]'),
+        ('"keys":[2,3]', '"keys":[3,2]'),
+        ('"keys":[2,3]', '"keys":[2,2]'),
+        ('"keys":[2,3]', '"keys":[0,2]'),
+        ('"keys":[2,3]', '"keys":[2,65536]'),
+        ('"keys":[2,3]', '"keys":["2"]'),
+        ('"keys":[2,3]', f'"keys":{list(range(1, 18))}'.replace(" ", "")),
+        ('"by":3', '"by":0'),
+        ('"by":3,', ""),
+        ('"first":"1"', '"first":"3"'),
+        ('"first":"1"', '"first":1'),
+        ('"last":"2"', '"last":"18446744073709551615"'),
+        ('"last":"2"', '"last":"2","more":1'),
+    ],
+)
+def test_an_affirmation_has_one_form(old: str, new: str) -> None:
+    """As an agency's record bears it."""
+    world = World()
+    world.enrol()
+    record = replace(
+        world.state.registry.agency(1).record, affirmed=(Affirmation(1, 2, 9, 3, (2, 3)),)
+    ).encode()
+    assert AgencyRecord.decode(record).encode() == record
+    changed = record.replace(old.encode(), new.encode())
+    assert changed != record
+    with pytest.raises(FormatError):
+        AgencyRecord.decode(changed)
 
 
 # --- affirmations go with their signers ----------------------------------------------------------

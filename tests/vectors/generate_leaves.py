@@ -180,6 +180,8 @@ def records() -> list[Case]:
         bad("send kind 3", send(3)),
         bad("outcome 0", answer(0)),
         bad("outcome 4", answer(4)),
+        bad("received, with a commitment", answer(1, A, ZERO)),
+        bad("received, with an envelope", answer(1, ZERO, B)),
         bad("format version 2", b"\x02" + issue()[1:]),
         bad("format version 0", b"\x00" + issue()[1:]),
         bad("type 0", b"\x01\x00" + issue()[2:]),
