@@ -85,18 +85,19 @@ def report(agency: int, figures: Mapping[FigureKey, int], as_of: AsOf, month: in
     waiting: dict[FigureKey, int] = {}
     delayed: dict[FigureKey, int] = {}
     by_month: dict[int, _Counts] = {}
+    opened, due, delay = Metric.OPEN, Metric.DUE, Metric.DELAY  # looked up once: an Enum's are slow
     for key, count in figures.items():
-        metric = key.metric
-        if metric is Metric.OPEN or metric is Metric.DUE:
+        _, metric, period, a, b = key
+        if metric is opened or metric is due:
             waiting[key] = count
-        elif month is None or month == key.period:
-            found = by_month.get(key.period)
+        elif month is None or month == period:
+            found = by_month.get(period)
             if found is None:
-                found = by_month[key.period] = defaultdict(dict)
-            if metric is Metric.DELAY:
+                found = by_month[period] = defaultdict(dict)
+            if metric is delay:
                 found[metric][key] = delayed[key] = count
             else:
-                found[metric][key.a, key.b] = count
+                found[metric][a, b] = count
     return Report(
         agency=agency,
         as_of=as_of,

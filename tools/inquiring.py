@@ -18,7 +18,7 @@ from ledger.resources import CHECKPOINT, Resources, fetch_leaves, registry_ledge
 from ledger.seals import Seal
 from ledger.tiles import TILE_WIDTH
 from tools.answers import FiguresAnswer
-from tools.errors import AnswerWrong, Usage
+from tools.errors import AnswerWrong, NotFound, Usage
 from tools.http_resources import HttpResources
 from tools.options import connect
 
@@ -103,6 +103,12 @@ class HttpInquiry:
         path = f"v1/reference/{reference_digits(index)}"
         try:
             return read_referred(self._json(path), "answer")
+        except NotFound:
+            raise NotFound(
+                "the ledger has no entry with this number",
+                where=self._http.url,
+                fix="have it read out once more; a new document may take a moment",
+            ) from None
         except FormatError as error:
             raise AnswerWrong(str(error), where=f"{self._http.url}/{path}") from None
 
@@ -111,6 +117,8 @@ class HttpInquiry:
         where = f"{self._http.url}/{path}"
         try:
             number, figures, as_of, names = read_figures(self._json(path), "answer")
+        except NotFound:
+            raise NotFound(f"agency {agency} is not enrolled", where=self._http.url) from None
         except FormatError as error:
             raise AnswerWrong(str(error), where=where) from None
         if number != agency:

@@ -50,6 +50,7 @@ _WHAT: Final = {
     LeafType.SUBMISSION: "an agency's signature over the entries that follow it",
     LeafType.SEAL: "the end of a block",
 }
+_NOBODYS: Final = frozenset((LeafType.REGISTRY, LeafType.SEAL))
 _SENT: Final = {SendKind.REQUEST: "a request for confirmation", SendKind.CIRCULATED: "a circulated document"}
 _OUTCOMES: Final = {
     Outcome.RECEIVED: "received",
@@ -108,7 +109,8 @@ def lookup(
 
 def _lines(found: Referred, as_of: AsOf, proven: ProvenReferred | None) -> list[str]:
     lines = [f"Reference {reference_text(found.index)}", "", f"What:      {_what(found)}"]
-    lines.append(f"By:        {_named(found.agency)}")
+    if found.kind not in _NOBODYS:
+        lines.append(f"By:        {_named(found.agency)}")
     if found.recipient is not None:
         lines.append(f"To:        {_named(found.recipient)}")
     lines.append(f"Logged:    {moment(found.time_ms)}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -30,6 +32,7 @@ from ledger.records import (
 from ledger.references import reference_digits, reference_text
 from ledger.reports import CSV_COLUMNS, read_figures
 from ledger.resources import Event, fetch_events
+from ledger.seals import Seal
 from node import inquiry_models as models
 from sudur.v1 import ledger_pb2 as pb
 from tests.ledger.world import commitment, issue
@@ -336,3 +339,20 @@ async def test_figures_of_nobody(busy: Busy) -> None:
     assert refused(caught.value).reason == "UNKNOWN_AGENCY"
     for path in ("/v1/figures/99", "/v1/figures/99/csv"):
         assert (await busy.served.http.get(path)).json()["code"] == "UNKNOWN_AGENCY"
+
+
+async def test_figures_while_blocks_come(tmp_path: Path) -> None:
+    """Each answer is whole, of one published size, and says what the seal of that size says."""
+    async with serve(tmp_path / "data") as served:
+        writing = [asyncio.create_task(served.submit()) for _ in range(60)]
+        sizes = set()
+        while not all(task.done() for task in writing):
+            answer = await served.stub.GetFigures(pb.GetFiguresRequest())
+            await served.stub.GetCheckpoint(pb.GetCheckpointRequest(size=answer.tree_size))
+            seal = Seal.decode(served.node.ledger.store.leaf(answer.tree_size - 1))
+            counted = zip(answer.metrics, answer.counts, strict=True)
+            assert sum(count for metric, count in counted if metric == Metric.DOCUMENTS) == seal.documents
+            assert answer.as_of_ms == seal.time_ms
+            sizes.add(answer.tree_size)
+        await asyncio.gather(*writing)
+    assert sizes

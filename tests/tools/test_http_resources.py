@@ -45,7 +45,8 @@ def test_what_never_changes_is_fetched_once() -> None:
     assert asked == ["/base/tile/0/000.p/3"]
 
 
-def test_the_newest_checkpoint_is_fetched_each_time() -> None:
+@pytest.mark.parametrize("path", ["checkpoint", "status/events/0", "v1/figures/7", "v1/reference/098"])
+def test_what_changes_is_fetched_each_time(path: str) -> None:
     asked = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -53,9 +54,9 @@ def test_the_newest_checkpoint_is_fetched_each_time() -> None:
         return httpx.Response(200, stream=httpx.ByteStream(b"note"))
 
     resources = HttpResources("http://node.example", transport=httpx.MockTransport(answer))
-    resources.fetch("checkpoint")
-    resources.fetch("checkpoint")
-    assert asked == ["/checkpoint", "/checkpoint"]
+    resources.fetch(path)
+    resources.fetch(path)
+    assert asked == [f"/{path}", f"/{path}"]
 
 
 @pytest.mark.parametrize(
