@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import ingest, inquiries, rules, single, stored, tree
+from benchmarks import ingest, inquiries, issuing, national, rules, single, stored, tree
 from benchmarks.report import Row, markdown
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -38,6 +38,10 @@ def main() -> None:
         section("Single calls, on that data", single.run(data))
         section("Proofs, on that data", stored.run(data))
     section("Figures and status proofs", inquiries.run())
+    with tempfile.TemporaryDirectory(prefix="sudur-benchmarks-") as temporary:
+        section("Issuing a table", issuing.run(Path(temporary)))
+    with tempfile.TemporaryDirectory(prefix="sudur-benchmarks-") as temporary:
+        section("A national scenario", national.run(Path(temporary) / "data"))
     section("Rules", rules.run())
     section("Tree", tree.run())
     text = _machine() + "".join(f"\n### {title}\n\n{markdown(rows)}" for title, rows in sections)

@@ -42,6 +42,8 @@ _WORD: Final = re.compile(r"[^\W_]+")
 
 def words(text: str) -> list[str]:
     """The words of a text, folded, in order. About 10 µs for a line."""
+    if text.isascii():
+        return _WORD.findall(text.lower())
     # NFKD takes vowel signs, hamzas and accents off their letters, and presentation forms apart; once more,
     # since the small letter of some capitals has an accent of its own.
     small = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())

@@ -182,12 +182,12 @@ def _show(work: SubmissionFile, most: int) -> None:
     """What is about to be signed: counts, the first documents in full, other records decoded."""
     say(f"For agency {work.agency}, prepared as work {work.work} ({printable(work.kind)}):")
     for kind, count in sorted(work.counts().items()):
-        say(f"  {count} records of kind {kind}")
+        say(f"  records of kind {kind}: {count}")
     types: dict[str, int] = {}
     for one in work.openings:
         types[one.fields[0].value.decode()] = types.get(one.fields[0].value.decode(), 0) + 1
     for name, count in sorted(types.items()):
-        say(f"  {count} documents of type {name}")
+        say(f"  documents of type {name}: {count}")
     for position, one in enumerate(work.openings[:most], 1):
         say(f"Document {position}:")
         for field in one.fields[1:]:
@@ -201,8 +201,8 @@ def _show(work: SubmissionFile, most: int) -> None:
         leaf for one in work.submissions for leaf in one.leaves() if leaf_type(leaf) is not LeafType.ISSUE
     ]
     for leaf in others[: max(most, 20)]:
-        body = leaf_json(leaf)
-        say(f"  {body.pop('kind')}  " + "  ".join(f"{name} {value}" for name, value in body.items()))
+        body = "  ".join(f"{name} {value}" for name, value in leaf_json(leaf).items())
+        say(f"  {leaf_type(leaf).name}  {body}")
     if len(others) > max(most, 20):
         remark(f"and {len(others) - max(most, 20)} records more: --show N shows N")
     say(f"Signed so far by keys: {', '.join(str(one) for one in work.signers()) or 'none'}")

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from ledger.errors import SudurError
 from tools.agency_dir import AgencyDirectory
 from tools.errors import FileProblem, NameTaken, RegisterProblem
 from tools.files import PRIVATE, rename, sync_directory
@@ -133,6 +134,13 @@ class Register:
         with _named(self.path):
             found: tuple[Any, ...] | None = self._database.execute(sql, values).fetchone()
             return found
+
+    def has(self, sql: str, values: Sequence[Any]) -> bool:
+        """Whether a query finds anything. Raises RegisterProblem."""
+        try:
+            return self._database.execute(sql, values).fetchone() is not None
+        except sqlite3.Error as error:
+            raise _our_error(self.path, error) from None
 
     def blob(self, table: str, column: str, row: int) -> sqlite3.Blob:
         """A value to read in parts. Raises RegisterProblem."""
@@ -282,11 +290,15 @@ def _named(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into one of ours that names the file."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        raise FileProblem(
-            f"cannot be used: {error}", where=str(path), fix="see to the disk, then run the command again"
-        ) from None
     except sqlite3.Error as error:
-        raise RegisterProblem(
-            f"is damaged, or no register: {error}", where=str(path), fix="restore it from a backup"
-        ) from None
+        raise _our_error(path, error) from None
+
+
+def _our_error(path: Path, error: sqlite3.Error) -> SudurError:
+    if isinstance(error, sqlite3.OperationalError):
+        return FileProblem(
+            f"cannot be used: {error}", where=str(path), fix="see to the disk, then run the command again"
+        )
+    return RegisterProblem(
+        f"is damaged, or no register: {error}", where=str(path), fix="restore it from a backup"
+    )

@@ -172,6 +172,8 @@ class Documents:
     def by_external(self, external: str) -> StoredDocument | None:
         """The document with this external id, refused ones left out."""
         mark = self._register.box.mark("external", external.encode())
+        if not self._register.has("SELECT 1 FROM documents WHERE external = ?", (mark,)):
+            return None  # as for most rows of a bulk, which is why it is asked first
         for one in self._select("d.external = ?", (mark,)):
             if one.external == external and not one.refused:
                 return one

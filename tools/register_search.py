@@ -56,23 +56,32 @@ class Tagger:
 
     def __init__(self, box: Box) -> None:
         self._tag = box.tag
-        self._known: dict[str, tuple[int, ...]] = {}
+        self._tags: dict[str, tuple[int, ...]] = {}
+        self._folded: dict[str, int] = {}
 
     def tags(self, word: str) -> tuple[int, ...]:
         """The tags of what a word folds to, in place: shifted over the offset."""
-        found = tuple(self._tag(one) << _OFFSET_BITS for one in words(word))
-        if len(self._known) > _CACHED_WORDS:
-            self._known.clear()
-        self._known[word] = found
-        return found
+        for known in (self._tags, self._folded):
+            if len(known) > _CACHED_WORDS:
+                known.clear()
+        found = []
+        for one in words(word):
+            tag = self._folded.get(one)
+            if tag is None:
+                tag = self._folded[one] = self._tag(one) << _OFFSET_BITS
+            found.append(tag)
+        self._tags[word] = tags = tuple(found)
+        return tags
 
     def postings(self, texts: Sequence[str]) -> bytes:
         """The run of documents that follow one another, of which these are the texts. 10 µs each."""
-        known, look = self._known, self.tags
+        known, look = self._tags.get, self.tags
         entries: list[int] = []
+        add = entries.append
         for offset, text in enumerate(texts):
             for word in text.split():
-                entries += [tag | offset for tag in known.get(word) or look(word)]
+                for tag in known(word) or look(word):
+                    add(tag | offset)
         entries.sort()
         return _bytes(array("Q", entries))
 
