@@ -156,12 +156,10 @@ class Monitor:
                 )
         if start is not None and start >= signed.checkpoint.size:
             raise Usage(f"the log has {signed.checkpoint.size} leaves", where="--from")
-        registry = self._registry(signed)
         if seen is None and start is None:
-            if registry is None:
-                raise Unavailable("the agency's enrolment cannot be proven", where="static resources")
+            registry = ProvenRegistry(self._resources, self._ledger, signed.data)
             start = registry.agency(self._agency).enrolled
-        self._keys = {} if registry is None else self._registered(registry)
+        self._keys = self._registered(signed)
         self._own = OwnRegister(self._register)
         tree = None if start is None else tree_at(self._resources, start, signed)
         with self._writing() as (stored, findings):
@@ -250,15 +248,10 @@ class Monitor:
         )
         self._journal([one for one in findings.alarms() if one.number > known])
 
-    def _registry(self, signed: SignedCheckpoint) -> ProvenRegistry | None:
-        """For the labels of keys: without them an alarm is still an alarm."""
+    def _registered(self, signed: SignedCheckpoint) -> dict[int, KeyRecord]:
+        """The agency's keys; none when they cannot be had: an alarm without labels is still an alarm."""
         try:
-            return ProvenRegistry(self._resources, self._ledger, signed.data)
-        except SudurError:
-            return None
-
-    def _registered(self, registry: ProvenRegistry) -> dict[int, KeyRecord]:
-        try:
+            registry = ProvenRegistry(self._resources, self._ledger, signed.data)
             return {key.number: key for key in registry.keys(self._agency)}
         except SudurError:
             return {}
@@ -320,8 +313,7 @@ def acknowledge(register: Register, indexes: Sequence[int], log: bool, why: str)
             chosen += [one for one in findings.alarms() if one.index is None]
             if not chosen:
                 raise Usage("there is no open alarm about the log or the register", where="--log")
-        for one in chosen:
-            findings.settle(one, Standing.ACKNOWLEDGED, why)
+        settled = [findings.settle(one, Standing.ACKNOWLEDGED, why) for one in chosen]
         detail: dict[str, Json] = {
             "findings": [one.number for one in chosen[:_JOURNALLED]],
             "indexes": [str(index) for index in indexes[:_JOURNALLED]],
@@ -329,7 +321,7 @@ def acknowledge(register: Register, indexes: Sequence[int], log: bool, why: str)
             "why": why,
         }
         register.journal.write("-", "acknowledge", detail)
-    return chosen
+    return settled
 
 
 def _elsewhere() -> DirectoryInUse:

@@ -131,9 +131,9 @@ class Findings:
         for one in told:
             self._write(replace(one, told=True))
 
-    def settle(self, one: Finding, standing: Standing, why: str) -> None:
+    def settle(self, one: Finding, standing: Standing, why: str) -> Finding:
         """It is an alarm no more."""
-        self._write(replace(one, standing=standing, why=why, settled_ms=self._register.now_ms()))
+        return self._write(replace(one, standing=standing, why=why, settled_ms=self._register.now_ms()))
 
     def _write(self, one: Finding) -> Finding:
         sealed = self._register.box.seal(_TABLE, one.number, encode(one.to_json()))

@@ -23,13 +23,16 @@ from ledger.tiles import TileId, TileNodeReader, tile_width
 from ledger.tree import Tree
 from ledger.trust import TrustedLedger
 from tools.client import ConsistencyAnswer
-from tools.errors import AnswerWrong, LogDiffers, LogForked, LogRolledBack
+from tools.errors import AnswerWrong, LogDiffers, LogForked, LogRolledBack, NotFound
 
 CHUNK_LEAVES: Final = 1 << 18
 CHUNK_BYTES: Final = 32 << 20
 """A chunk ends with the last block that ends before it has so many leaves, or bytes, or a little more."""
 
 _PORTION: Final = 4096
+_UNPROVEN: Final = (ProofInvalid, FormatError, OutOfRange, NotFound, AnswerWrong)
+"""How a proof fails of something that the node has signed: it is wrong, or said not to be there."""
+
 _SEAL: Final = bytes((FORMAT_VERSION, LeafType.SEAL))
 
 
@@ -86,7 +89,7 @@ def check_extends(source: LogSource, old: SignedCheckpoint, new: SignedCheckpoin
             raise ProofInvalid("two roots were signed for one size")
         answer = source.consistency(before.size, now.size)
         verify_consistency(before.size, before.root, now.size, now.root, answer.path)
-    except (ProofInvalid, AnswerWrong, FormatError, OutOfRange) as error:
+    except _UNPROVEN as error:
         raise LogForked(
             f"the log of {now.size} leaves is not shown to extend the one of {before.size} leaves"
             f" that was accepted before ({error.what})",
@@ -170,7 +173,7 @@ def _prove(source: LogSource, tree: Tree, first: int, signed: SignedCheckpoint) 
             verify_consistency(tree.size, tree.root(), goal.size, goal.root, path)
         elif (tree.size, tree.root()) != (goal.size, goal.root):
             raise ProofInvalid("their root is another than the signed one")
-    except (ProofInvalid, FormatError, OutOfRange) as error:
+    except _UNPROVEN as error:
         raise _differs(first, signed, error.what) from None
 
 

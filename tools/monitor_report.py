@@ -271,14 +271,14 @@ def _warning(one: Finding, facts: dict[str, Json]) -> list[str]:
     if one.code == "LOG_SILENT":
         return [
             (
-                f"The log's last seal is {facts['hours']} hours old, of {moment(facts['sealed_ms'])}: the node"
-                " may be holding back what is newer; compare with another node"
+                f"The log's last seal is {facts['hours']} hours old, of {moment(facts['sealed_ms'])}: the"
+                " node may be holding back what is newer; compare with another node"
             )
         ]
     return [
         (
-            f"The submission at index {one.index} (work {facts['work']}, {facts['records']} records) is in the"
-            " log, though the register was told that it was refused; do not send it again"
+            f"The submission at index {one.index} (work {facts['work']}, {facts['records']} records) is in"
+            " the log, though the register was told that it was refused; do not send it again"
         )
     ]
 
