@@ -202,11 +202,15 @@ def _opened(wanted: _Wanted, patience_s: float) -> Iterator[tuple[Monitor, Ledge
             others = [stack.enter_context(OtherRegister(path)) for path in wanted.also]
             client = stack.enter_context(connect(wanted.node))
             with _lock(here.path, patience_s):
+                register = None
+                if here.pinned() is not None:  # else it may be no agency's directory at all
+                    register = stack.enter_context(Register.open(here, wanted.passphrase))
+                    said = _last(last_agreed(register))
                 ledger, resources_url = pinned(here, client, wanted.trust, False)
                 membership = _membership(here, client, wanted.agency)
-                register = stack.enter_context(Register.open(here, wanted.passphrase))
+                if register is None:
+                    register = stack.enter_context(Register.open(here, wanted.passphrase))
                 Outbox(register, ledger, membership.agency)  # refuses the register of another agency
-                said = _last(last_agreed(register))
             resources = stack.enter_context(HttpResources(wanted.url or resources_url))
             held = {
                 one.public.key for use in ("submit", "registry", "envelope") for one in here.key_files(use)
