@@ -15,7 +15,7 @@ from ledger.receipts import parse_receipt
 from ledger.records import Basis
 from ledger.registry_records import AgencyRecord
 from ledger.signing_policy import ISSUE_KINDS
-from tools import four_eyes_cmd, register_cmd
+from tools import four_eyes_cmd, reconcile_cmd, register_cmd
 from tools.agency_dir import AgencyDirectory
 from tools.agency_session import (
     AgencyNumber,
@@ -47,6 +47,7 @@ from tools.ui import Passphrase, emit_json, printable, progress, remark, say
 
 app = typer.Typer(no_args_is_help=True, help="For agencies: make keys, issue documents, keep the register.")
 app.add_typer(register_cmd.app, name="register")
+app.add_typer(reconcile_cmd.app, name="reconcile")
 
 
 class Use(StrEnum):

@@ -103,6 +103,45 @@ class SubmissionFileProblem(ToolError):
     code = "SUBMISSION_FILE"
 
 
+class CannotTell(ToolError):
+    """The agency's monitor could not see all that it has to see; nothing is said about the rest."""
+
+    code = "CANNOT_TELL"
+
+
+class LogAlarm(ToolError):
+    """A node shows a log that is not the one it signs, or signed before.
+
+    ``evidence``: the signed checkpoints that say so, byte for byte.
+    """
+
+    code = "LOG_ALARM"
+
+    def __init__(
+        self, what: str, *, where: str = "", fix: str = "", evidence: tuple[bytes, ...] = ()
+    ) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.evidence = evidence
+
+
+class LogRolledBack(LogAlarm):
+    """The newest checkpoint is older than one that was accepted before."""
+
+    code = "LOG_ROLLED_BACK"
+
+
+class LogForked(LogAlarm):
+    """The newest checkpoint is not shown to extend the one that was accepted before."""
+
+    code = "LOG_FORKED"
+
+
+class LogDiffers(LogAlarm):
+    """The leaves or tiles that a node gives are not those under its signature."""
+
+    code = "LOG_DIFFERS"
+
+
 class AnswerWrong(ToolError):
     """A node answered with something that does not fit the question or the contract."""
 
@@ -163,6 +202,6 @@ def exit_code(error: SudurError) -> int:
     """The exit code that a command ends with after ``error``."""
     if isinstance(error, Usage):
         return EXIT_USAGE
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | CannotTell):
         return EXIT_CANNOT_TELL
     return EXIT_NOT_GENUINE

@@ -90,4 +90,9 @@ TABLES: Final = (
         sealed BLOB NOT NULL,
         link BLOB NOT NULL
     ) STRICT""",
+    # What the agency's monitor found in the log (tools/monitor_findings.py).
+    """CREATE TABLE findings (
+        id INTEGER PRIMARY KEY,
+        sealed BLOB NOT NULL
+    ) STRICT""",
 )
