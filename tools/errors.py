@@ -97,6 +97,18 @@ class SubmissionFileProblem(ToolError):
     code = "SUBMISSION_FILE"
 
 
+class UnknownLetter(ToolError):
+    """The register has no letter of this number, or cannot read what it says."""
+
+    code = "UNKNOWN_LETTER"
+
+
+class AnswerPending(ToolError):
+    """Another answer to this letter was decided on already, and is on its way."""
+
+    code = "ANSWER_PENDING"
+
+
 class AnswerWrong(ToolError):
     """A node answered with something that does not fit the question or the contract."""
 
