@@ -15,7 +15,7 @@ from ledger.receipts import parse_receipt
 from ledger.records import Basis
 from ledger.registry_records import AgencyRecord
 from ledger.signing_policy import ISSUE_KINDS
-from tools import four_eyes_cmd, register_cmd
+from tools import circulate_cmd, four_eyes_cmd, inbox_cmd, register_cmd, request_cmd
 from tools.agency_dir import AgencyDirectory
 from tools.agency_session import (
     AgencyNumber,
@@ -47,6 +47,12 @@ from tools.ui import Passphrase, emit_json, printable, progress, remark, say
 
 app = typer.Typer(no_args_is_help=True, help="For agencies: make keys, issue documents, keep the register.")
 app.add_typer(register_cmd.app, name="register")
+app.add_typer(request_cmd.app, name="request")
+app.command("requests")(request_cmd.requests)
+app.add_typer(inbox_cmd.app, name="inbox")
+app.command("answer")(inbox_cmd.answer)
+app.command("circulate")(circulate_cmd.circulate)
+app.add_typer(circulate_cmd.app, name="circulated")
 
 
 class Use(StrEnum):

@@ -16,6 +16,7 @@ from ledger.envelope_bodies import Issued, Letter, Reply, ReplyOutcome, reply_pl
 from ledger.envelopes import MAX_BODY, Attachment
 from ledger.errors import (
     DocumentFormatError,
+    NotEntitled,
     SubjectInvalid,
     SudurError,
     TooLarge,
@@ -90,12 +91,11 @@ class Asking:
                 return letters
         return []
 
-    def remind(self, letters: Sequence[Filed]) -> list[Work]:
-        """Save a reminder of each letter: it says the same, sealed to the newest key. Nothing is sent.
+    def remind(self, letters: Sequence[Filed]) -> Work:
+        """Save a reminder of letters that say the same, each sealed to the newest key. Nothing is sent.
 
         Raises SubjectInvalid for one that is answered, or not in the log.
         """
-        works = []
         for one in letters:
             if not one.is_open:
                 raise SubjectInvalid(
@@ -103,9 +103,9 @@ class Asking:
                     where=one.name,
                     fix="ask again: sudur agency request reopen" if one.final is not None else "",
                 )
-            to = [(self._desk.present(one.agency), one.index)]
-            works.append(self._desk.save_letters(self._letters.letter(one), to, one.kind, 0))
-        return works
+        first, present = letters[0], self._desk.present
+        to = [(present(one.agency), one.index) for one in letters]
+        return self._desk.save_letters(self._letters.letter(first), to, first.kind, 0)
 
     def reopen(self, one: Filed, to: int | None, due: int, letter: Letter | None = None) -> Work:
         """Save a letter that asks once more after an answer; of another agency, when it is said to be its.

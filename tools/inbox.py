@@ -14,7 +14,7 @@ from ledger.envelope_bodies import Letter, letter_plaintext
 from ledger.errors import CommitmentMismatch, NotEntitled
 from ledger.inquiries import Sent
 from ledger.leaves import LeafType, leaf_type
-from ledger.records import NO_HASH, Answer, Outcome, Send
+from ledger.records import NO_HASH, Answer, Outcome, Send, SendKind
 from ledger.references import reference_text
 from tools.desk import ANSWER, UNREADABLE, Desk, fault_of
 from tools.envelopes import unseal_letter
@@ -82,6 +82,7 @@ class Inbox:
         for one in self._letters.every(Way.RECEIVED):
             if one.content is None and one.final is None:
                 self._open_again(one)
+        self.let_go()
 
     def _take(self, sent: Sent) -> None:
         desk = self._desk
@@ -149,7 +150,19 @@ class Inbox:
         found = self._desk.register.documents.candidates(text_of(letter.document.fields[1:]), limit)
         return [Candidate(score, one, _compared(asked, one)) for score, one in found]
 
+    def candidates_for(self, one: Filed) -> list[Candidate]:
+        """The same for a request that waits for its answer; none for anything else."""
+        if one.kind is not SendKind.REQUEST or one.content is None or one.final is not None:
+            return []
+        return self.candidates(self._letters.letter(one))
+
     # --- marking as received ---
+
+    def let_go(self) -> None:
+        """Have the node forget circulated letters that are received, and safe here. Raises Unavailable."""
+        for one in self._letters.every(Way.RECEIVED, SendKind.CIRCULATED):
+            if one.held and one.content is not None and one.received is not None:
+                self._desk.drop(one, one.envelope)
 
     def receive(self, letters: list[Filed]) -> Work | None:
         """Save that these letters are received, those left out that are marked or answered already."""
