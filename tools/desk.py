@@ -49,7 +49,7 @@ _AT_ONCE: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What became of works that an earlier run left open: their letters, and what was refused."""
+    """What became of works: the letters that are in the log now, and what was refused."""
 
     letters: tuple[Filed, ...] = ()
     refused: tuple[Refusal, ...] = ()
@@ -232,7 +232,8 @@ class Desk:
             return Finished()
         self.outbox.close(work)
         self._records = None
-        return Finished(tuple(self.letters.of_work(work.number)), settled.refused)
+        sent = [one for one in self.letters.of_work(work.number) if one.index is not None]
+        return Finished(tuple(sent), settled.refused)
 
     def check_keys(self, counts: dict[RecordKind, int]) -> None:
         """Refuse before anything is saved what the agency's policy would refuse. Raises TooFewSignatures."""

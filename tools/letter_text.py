@@ -174,7 +174,8 @@ def reply_lines(desk: Desk, letter: Filed, verdict: Verdict | None = None) -> It
         for one in reply.issued.document.shown[1:]:
             yield f"      {field_text(one)}"
     if verdict is not None:
-        yield f"    proven: {HEADLINES[verdict.code]}: {printable(verdict.reason)}"
+        why = f": {printable(verdict.reason)}" if verdict.reason else ""
+        yield f"    proven: {HEADLINES[verdict.code]}{why}"
 
 
 def candidate_lines(candidates: Sequence[Candidate]) -> Iterator[str]:
@@ -183,8 +184,9 @@ def candidate_lines(candidates: Sequence[Candidate]) -> Iterator[str]:
         one = candidate.document
         place = "not in the log" if one.index is None else f"number {reference_text(one.index)}"
         differing = [each for each in candidate.differences if not each.same]
-        verdict = "every field is the same" if not differing else f"{len(differing)} fields differ"
-        yield f"    {100 * candidate.score:3.0f} %  --document {one.number}, {place}: {verdict}"
+        same = len(candidate.differences) - len(differing)
+        compared = f"{same} of {len(candidate.differences)} fields are the same"
+        yield f"    {100 * candidate.score:3.0f} %  --document {one.number}, {place}: {compared}"
         for each in differing:
             yield f"           {_difference(each)}"
 

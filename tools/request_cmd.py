@@ -265,7 +265,8 @@ def _slip(here: Office, one: Filed, verdict: Verdict | None) -> Slip:
             where=one.name,
         )
     log, session = desk.registry.log, desk.session
-    answer = desk.records.answer(one.final, one.index).record
+    asked, answered = desk.records.send(one.index), desk.records.answer(one.final, one.index)
+    answer = answered.record
     return Slip(
         origin=session.ledger.origin,
         genesis=desk.genesis.hex(),
@@ -275,8 +276,8 @@ def _slip(here: Office, one: Filed, verdict: Verdict | None) -> Slip:
         answerer_number=answer.agency,
         request=one.name,
         answer=reference_text(one.final),
-        asked_ms=one.sent_ms or 0,
-        answered_ms=one.final_ms or 0,
+        asked_ms=asked.claimed_ms,
+        answered_ms=answered.claimed_ms,
         question=desk.letters.letter(one).document.fields[1:],
         outcome=reply.outcome,
         note=reply.note,

@@ -1,0 +1,102 @@
+"""A node as a process, and offices with directories, keys and roles of their own: for tests of letters."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from tests.tools.helpers import Commands, finish, start
+from tools.cli import run
+
+DEGREE = {
+    "labels": {"en": "Degree", "ku": "بڕوانامە"},
+    "fields": [
+        {"name": "holder", "labels": {"en": "Holder", "ku": "خاوەن"}, "required": True, "shown": True},
+        {"name": "year", "labels": {"en": "Year"}},
+    ],
+}
+TWO_OFFICERS = {"issue.archive": {"steps": [[1, 2]], "cap": None}}
+REGISTRY, UNIVERSITY, MINISTRY, CAREFUL, KEYLESS = 1, 2, 3, 4, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Offices:
+    """A ledger with type 1 and five agencies, all of whose directories lie in ``root``.
+
+    1 a registry that asks; 2 a university that issues; 3 a ministry, which stands above 4 and 5; 4 issues
+    from its archive under two officers; 5 has no envelope key.
+    """
+
+    root: Path
+    grpc: str
+    url: str
+    process: subprocess.Popen[str]
+
+    def dir(self, agency: int) -> Path:
+        return self.root / f"agency-{agency}"
+
+    @property
+    def trust(self) -> Path:
+        return self.root / "authority" / "trust.json"
+
+    def at(self, agency: int, node: str | None = None) -> tuple[str | Path, ...]:
+        """The options with which a command works for an agency."""
+        return ("--dir", self.dir(agency), "--node", node or self.grpc)
+
+    def run(self, sudur: Commands, agency: int, *words: str | Path) -> Any:
+        """The JSON of an agency's command, which has to work."""
+        done = sudur("agency", *words, *self.at(agency), "--json")
+        assert done.code == 0, done
+        return json.loads(done.out)
+
+
+@contextmanager
+def offices(root: Path) -> Iterator[Offices]:
+    """Serve a new ledger in ``root``, to which the directories of all agencies are pinned."""
+
+    def work(*arguments: str | Path) -> None:
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as said:
+            assert run([str(one) for one in arguments]) == 0, said.getvalue()
+
+    authority = root / "authority"
+    work("authority", "init", "--dir", authority, "--origin", "test.example/letters")
+    node = start("node", "start", "--data", root / "data", "--genesis", authority / "genesis.leaf",
+                 "--log-key", authority / "log.key.json", "--grpc", "127.0.0.1:0",
+                 "--http", "127.0.0.1:0")  # fmt: skip
+    try:
+        assert node.stdout is not None
+        line = node.stdout.readline()
+        assert line, node.stderr.read() if node.stderr else ""
+        addresses = json.loads(line)
+        here = Offices(root, addresses["grpc"], addresses["url"], node)
+        (root / "degree.json").write_text(json.dumps(DEGREE))
+        (root / "policy.json").write_text(json.dumps(TWO_OFFICERS))
+        at = ("--dir", authority, "--node", here.grpc)
+        work("authority", "define-type", root / "degree.json", *at)
+        for agency, name in enumerate(("Registry", "University", "Ministry", "Careful", "Keyless"), 1):
+            keys: list[str | Path] = []
+            labels = ("desk-1", "desk-2") if agency == CAREFUL else ("desk-1",)
+            for label in labels:
+                work("agency", "keygen", "--dir", here.dir(agency), "--label", label)
+                keys += ["--key", here.dir(agency) / f"{label}.pub.json"]
+            if agency != KEYLESS:
+                work("agency", "keygen", "--dir", here.dir(agency), "--use", "envelope")
+                keys += ["--key", here.dir(agency) / "envelope.pub.json"]
+            roles = [word for role in ("issue", "request", "circulate", "enrol") for word in ("--role", role)]
+            more: list[str | Path] = ["--policy", root / "policy.json"] if agency == CAREFUL else []
+            above = ["--parent", str(MINISTRY)] if agency > MINISTRY else []
+            work("authority", "enrol", *at, "--name", f"en={name}", "--name", f"ku=فەرمانگەی {agency}",
+                 "--type", "1", *roles, *keys, *more, *above)  # fmt: skip
+            work("agency", "inbox", *here.at(agency), "--trust", here.trust, "--signer", "desk-1")
+        yield here
+    finally:
+        node.send_signal(signal.SIGTERM)
+        ended = finish(node)
+    assert ended.code == 0, ended
