@@ -115,8 +115,10 @@ def check_signers(proofs: Attribution, head: SubmissionLeaf, records: int, seale
     return Signed(agency, tuple(keys), head, proofs.submission.head.index)
 
 
-def check_entitlement(signed: Signed, index: int, role: str, kind: RecordKind) -> bool:
+def check_entitlement(signed: Signed, index: int, role: str | None, kind: RecordKind) -> bool:
     """Whether the record at ``index`` is doubtful: a key is reported stolen, and nobody has affirmed it.
+
+    ``role``: which the agency must have had, None for a record that asks for none.
 
     Raises NotEntitled, KeyUse, KeyEnded or TooFewSignatures when the agency might not log it at all.
     """
@@ -125,7 +127,7 @@ def check_entitlement(signed: Signed, index: int, role: str, kind: RecordKind) -
         raise NotEntitled(f"agency {agency.number} was enrolled after it is said to have signed")
     if agency.suspended.at(at) is not None:
         raise NotEntitled(f"agency {agency.number} was suspended when it signed")
-    if role not in agency.roles.at(at):
+    if role is not None and role not in agency.roles.at(at):
         raise NotEntitled(f"agency {agency.number} did not have the role {role}")
     for key in signed.keys:
         if key.use != "submit":

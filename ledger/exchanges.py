@@ -6,7 +6,17 @@ and a backlog counts it once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from ledger.records import SendKind
+
+SEND_ROLES: Final[Mapping[SendKind, str]] = MappingProxyType(
+    {SendKind.REQUEST: "request", SendKind.CIRCULATED: "circulate"}
+)
+"""The role that an agency has to have for a SEND of its own; whoever passes one on needs none."""
 
 
 @dataclass(frozen=True, slots=True)

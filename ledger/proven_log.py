@@ -8,12 +8,16 @@ from __future__ import annotations
 from typing import Final
 
 from ledger.checkpoints import SignedCheckpoint, open_checkpoint
-from ledger.errors import OutOfRange
+from ledger.errors import OutOfRange, ProofInvalid
 from ledger.hashing import leaf_hash
+from ledger.leaves import LeafType, leaf_type
+from ledger.merkle_list import MerkleList
 from ledger.proofs import prove_verified
-from ledger.receipts import ProvenLeaf
+from ledger.receipts import ProvenLeaf, ProvenSubmission
+from ledger.records import MAX_RECORDS
 from ledger.resources import LogTiles, Resources, fetch_leaves
 from ledger.seals import Seal
+from ledger.submissions import SubmissionLeaf
 from ledger.tiles import TILE_WIDTH, TileNodeReader
 from ledger.trust import TrustedLedger
 
@@ -32,6 +36,7 @@ class ProvenLog:
         self.signed: SignedCheckpoint = open_checkpoint(checkpoint, ledger.origin, ledger.log_keys)
         self._nodes = TileNodeReader(LogTiles(resources), self.size)
         self._bundles: dict[int, list[bytes]] = {}
+        self._submissions: dict[int, tuple[ProvenLeaf, list[bytes]]] = {}
         self.seal_proof = self.leaf(self.size - 1)
         self.seal = Seal.decode(self.seal_proof.leaf)
 
@@ -58,3 +63,23 @@ class ProvenLog:
                 self._bundles.pop(next(iter(self._bundles)))
             self._bundles[number] = fetch_leaves(self._resources, start, end, self.size)
         return self._bundles[number][index % TILE_WIDTH]
+
+    def submission_over(self, index: int) -> ProvenSubmission:
+        """The SUBMISSION that covers a record, with the record's path to its root. Raises ProofInvalid."""
+        for at in range(index - 1, max(index - 1 - MAX_RECORDS, -1), -1):
+            if leaf_type(self.raw_leaf(at)) is LeafType.SUBMISSION:
+                head, records = self._submission(at)
+                position = index - at - 1
+                if position >= len(records):
+                    break
+                path = MerkleList.of(map(leaf_hash, records)).path(position)
+                return ProvenSubmission(head, tuple(path))
+        raise ProofInvalid(f"no submission covers leaf {index}")
+
+    def _submission(self, at: int) -> tuple[ProvenLeaf, list[bytes]]:
+        if at not in self._submissions:
+            head = self.leaf(at)
+            count = SubmissionLeaf.decode(head.leaf).count
+            end = min(at + 1 + count, self.size)
+            self._submissions[at] = head, [self.raw_leaf(i) for i in range(at + 1, end)]
+        return self._submissions[at]

@@ -13,22 +13,18 @@ from typing import Final
 
 from ledger.changes import AUTHORITY
 from ledger.documents import Disclosure
-from ledger.errors import CommitmentMismatch, ProofInvalid
-from ledger.hashing import leaf_hash
-from ledger.leaves import LeafType, leaf_type
-from ledger.merkle_list import MerkleList
+from ledger.errors import CommitmentMismatch
+from ledger.leaves import LeafType
 from ledger.proven_registry import ProvenRegistry
 from ledger.proven_status import ProvenStatus
 from ledger.receipts import (
     MAX_ATTESTATIONS,
     ProvenAttestation,
     ProvenChange,
-    ProvenLeaf,
-    ProvenSubmission,
     Receipt,
     RegistryProof,
 )
-from ledger.records import MAX_RECORDS, Attest, Issue, Status, StatusChange
+from ledger.records import Attest, Issue, Status, StatusChange
 from ledger.resources import Resources, SubjectEvents
 from ledger.submissions import SubmissionLeaf
 from ledger.trust import TrustedLedger
@@ -44,7 +40,6 @@ class ReceiptBuilder:
         self._registry = ProvenRegistry(resources, ledger, checkpoint)
         self._log = self._registry.log
         self._events = SubjectEvents(resources, self._log.size)
-        self._submissions: dict[int, tuple[ProvenLeaf, list[bytes]]] = {}
         self._status = ProvenStatus(resources, self._log)
 
     def build(
@@ -63,7 +58,7 @@ class ReceiptBuilder:
         record = Issue.decode(issue.leaf)
         if record.commitment != document.commitment(self._ledger.genesis):
             raise CommitmentMismatch(f"leaf {index} is of another document")
-        submission = self._submission_over(index)
+        submission = self._log.submission_over(index)
         head = SubmissionLeaf.decode(submission.head.leaf)
         registry = self._registry
         return Receipt(
@@ -114,7 +109,7 @@ class ReceiptBuilder:
         agency = StatusChange.decode(leaf.leaf).agency
         return ProvenChange(
             leaf,
-            self._submission_over(leaf.index),
+            self._log.submission_over(leaf.index),
             None if agency == AUTHORITY else self._registry.agency_proof(agency),
         )
 
@@ -123,7 +118,7 @@ class ReceiptBuilder:
         record = Attest.decode(leaf.leaf)
         if copy is not None and copy.commitment(self._ledger.genesis, "attested") != record.commitment:
             raise CommitmentMismatch(f"leaf {index} attests another copy")
-        submission = self._submission_over(index)
+        submission = self._log.submission_over(index)
         head = SubmissionLeaf.decode(submission.head.leaf)
         return ProvenAttestation(
             leaf=leaf,
@@ -133,24 +128,3 @@ class ReceiptBuilder:
             keys=tuple(self._registry.key_proof(record.agency, one.number) for one in head.signatures),
             copy=copy,
         )
-
-    # --- the submission ---
-
-    def _submission_over(self, index: int) -> ProvenSubmission:
-        for at in range(index - 1, max(index - 1 - MAX_RECORDS, -1), -1):
-            if leaf_type(self._log.raw_leaf(at)) is LeafType.SUBMISSION:
-                head, records = self._submission(at)
-                position = index - at - 1
-                if position >= len(records):
-                    break
-                path = MerkleList.of(map(leaf_hash, records)).path(position)
-                return ProvenSubmission(head, tuple(path))
-        raise ProofInvalid(f"no submission covers leaf {index}")
-
-    def _submission(self, at: int) -> tuple[ProvenLeaf, list[bytes]]:
-        if at not in self._submissions:
-            head = self._log.leaf(at)
-            count = SubmissionLeaf.decode(head.leaf).count
-            end = min(at + 1 + count, self._log.size)
-            self._submissions[at] = head, [self._log.raw_leaf(i) for i in range(at + 1, end)]
-        return self._submissions[at]

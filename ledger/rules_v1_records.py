@@ -22,7 +22,7 @@ from ledger.errors import (
     StatusStale,
     SubjectInvalid,
 )
-from ledger.exchanges import Exchange
+from ledger.exchanges import SEND_ROLES, Exchange
 from ledger.figures import Metric, Tally
 from ledger.hashing import leaf_hash
 from ledger.leaves import NONE, LeafType
@@ -35,7 +35,6 @@ from ledger.records import (
     Outcome,
     Record,
     Send,
-    SendKind,
     Status,
     StatusChange,
 )
@@ -48,7 +47,6 @@ from ledger.submissions import Submission, SubmissionLeaf
 MAX_CHAIN: Final = 16
 """Most attestations that stand one on another."""
 _FINAL: Final = frozenset((Status.REVOKED, Status.SUPERSEDED))
-_SEND_ROLES: Final = {SendKind.REQUEST: "request", SendKind.CIRCULATED: "circulate"}
 
 
 @dataclass(slots=True)
@@ -252,7 +250,7 @@ class RecordRules:
                 exchange = replace(exchange, reminds=record.follows)
             reopens = again and before.final is not None
         if not passes_on:
-            self._require_role(record.agency, _SEND_ROLES[record.kind])
+            self._require_role(record.agency, SEND_ROLES[record.kind])
         self.own.exchanges[index] = exchange
         self.own.sends.append((record.recipient, index))
         self.tally.sent(self.registry, record, exchange, reopens=reopens)

@@ -15,7 +15,17 @@ from ledger.receipts import parse_receipt
 from ledger.records import Basis
 from ledger.registry_records import AgencyRecord
 from ledger.signing_policy import ISSUE_KINDS
-from tools import four_eyes_cmd, reconcile_cmd, register_cmd
+from tools import (
+    agency_keys,
+    attest_cmd,
+    circulate_cmd,
+    four_eyes_cmd,
+    inbox_cmd,
+    reconcile_cmd,
+    register_cmd,
+    request_cmd,
+    status_cmd,
+)
 from tools.agency_dir import AgencyDirectory
 from tools.agency_session import (
     AgencyNumber,
@@ -46,8 +56,6 @@ from tools.table_cmd import TableOptions, check_table, issue_table, type_record
 from tools.ui import Passphrase, emit_json, printable, progress, remark, say
 
 app = typer.Typer(no_args_is_help=True, help="For agencies: make keys, issue documents, keep the register.")
-app.add_typer(register_cmd.app, name="register")
-app.add_typer(reconcile_cmd.app, name="reconcile")
 
 
 class Use(StrEnum):
@@ -303,8 +311,30 @@ def receipt(
         say(str(path))
 
 
-app.command("sign")(four_eyes_cmd.sign)
-app.command("send")(four_eyes_cmd.send)
+for _command in (
+    status_cmd.revoke,
+    status_cmd.suspend,
+    status_cmd.reinstate,
+    status_cmd.supersede,
+    status_cmd.affirm,
+    attest_cmd.attest,
+    request_cmd.requests,
+    inbox_cmd.answer,
+    circulate_cmd.circulate,
+    four_eyes_cmd.sign,
+    four_eyes_cmd.send,
+):
+    app.command()(_command)
+for _name, _group in (
+    ("request", request_cmd.app),
+    ("inbox", inbox_cmd.app),
+    ("circulated", circulate_cmd.app),
+    ("register", register_cmd.app),
+    ("reconcile", reconcile_cmd.app),
+    ("keys", agency_keys.keys_app),
+    ("change", agency_keys.change_app),
+):
+    app.add_typer(_group, name=_name)
 
 
 def _check_keys(session: Session, basis: Basis, count: int, prepare: bool) -> None:

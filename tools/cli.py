@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from ledger.errors import SudurError
-from tools import agency, agency_keys, attest_cmd, authority, demo, log, node_cmd, registry_cmd, status_cmd
+from tools import agency, authority, demo, log, node_cmd, registry_cmd
 from tools.errors import EXIT_CANNOT_TELL, EXIT_OK, EXIT_USAGE, exit_code
 from tools.figures import figures
 from tools.lookup import lookup
@@ -41,17 +41,6 @@ app = typer.Typer(
 )
 app.add_typer(authority.app, name="authority")
 app.add_typer(agency.app, name="agency")
-agency.app.add_typer(agency_keys.keys_app, name="keys")
-agency.app.add_typer(agency_keys.change_app, name="change")
-for _agency_command in (
-    status_cmd.revoke,
-    status_cmd.suspend,
-    status_cmd.reinstate,
-    status_cmd.supersede,
-    status_cmd.affirm,
-    attest_cmd.attest,
-):
-    agency.app.command()(_agency_command)
 app.add_typer(node_cmd.app, name="node")
 app.command()(verify)
 app.command()(lookup)

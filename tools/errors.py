@@ -142,6 +142,18 @@ class LogDiffers(LogAlarm):
     code = "LOG_DIFFERS"
 
 
+class UnknownLetter(ToolError):
+    """The register has no letter of this number, or cannot read what it says."""
+
+    code = "UNKNOWN_LETTER"
+
+
+class AnswerPending(ToolError):
+    """Another answer to this letter was decided on already, and is on its way."""
+
+    code = "ANSWER_PENDING"
+
+
 class AnswerWrong(ToolError):
     """A node answered with something that does not fit the question or the contract."""
 

@@ -258,6 +258,16 @@ class Issuer:
                 raise settled.refused[0].error
         return [self._index_of(name) for name in external]
 
+    def save_once(self, document: Document, external: str, basis: Basis, *, waiting: bool = False) -> Work:
+        """Save a document under the agency's own id of it, if it is not there; its work. Nothing is sent.
+
+        ``waiting``: not to be sent before other officers have signed as well. Raises ExternalIdTaken.
+        """
+        known = self.known(external, document.fields, document.document_type)
+        if known is not None:
+            return self._outbox.work(known.work)
+        return self._save([document], [external], basis, {"table": "-"}, waiting=waiting)
+
     def known(self, external: str, fields: Sequence[Field], document_type: int) -> StoredDocument | None:
         """The document of this external id, if there is one. Raises ExternalIdTaken when it is another."""
         check_external(external)

@@ -22,18 +22,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, Final
 
 from ledger.canonical_json import Json, encode, parse
-from ledger.errors import ClaimedTimeOutsideWindow, ForeignRecord, SudurError
+from ledger.errors import ClaimedTimeOutsideWindow, EnvelopeMissing, ForeignRecord, SudurError
 from ledger.leaves import LeafType, leaf_type
 from ledger.records import MAX_RECORDS, Issue
 from ledger.seals import Seal
 from ledger.signing_policy import DAY_MS, ISSUE_KINDS, RECORD_KINDS, RecordKind, SigningPolicy, utc_day
 from ledger.submissions import SubmissionLeaf, unpack
 from ledger.trust import TrustedLedger
-from tools.client import BulkAnswer, LedgerClient, Placed
+from tools.client import BulkAnswer, EnvelopeAccess, LedgerClient, Placed
 from tools.errors import FileProblem, RegisterProblem, Unavailable, Usage
 from tools.register import Register
 from tools.signing import NumberedSigner, SignedSubmission, signed_submission
@@ -77,6 +77,7 @@ class Submitted:
 
     Record i of it is at index ``first`` + i; ``first``, ``block`` and ``sealed_ms`` are None until it is
     placed, and the last two also when it was found in the log by itself, without an answer.
+    ``envelopes``: those that its records name, until it is placed.
     """
 
     number: int
@@ -92,6 +93,7 @@ class Submitted:
     block: int | None
     sealed_ms: int | None
     error: str | None
+    envelopes: tuple[bytes, ...] = ()
 
     @property
     def signed(self) -> SignedSubmission:
@@ -191,10 +193,12 @@ class Outbox:
         *,
         document: int | None = None,
         waiting: bool = False,
+        envelopes: Sequence[bytes] = (),
     ) -> None:
         """Add signed submissions to a work, within a transaction of the caller's.
 
-        ``document``: the number of the first record's document; the others' follow. Submissions end where
+        ``document``: the number of the first record's document; the others' follow. ``envelopes``: those
+        that the records name, one each; they are put before the records are sent. Submissions end where
         the kind of record changes, since a policy counts by kind. About 1.5 µs a record, 20 µs a key and
         submission.
         """
@@ -218,6 +222,14 @@ class Outbox:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             rows,
         )
+        if envelopes:
+            self._add_envelopes(work, len(rows), envelopes)
+
+    def _add_envelopes(self, work: Work, submissions: int, envelopes: Sequence[bytes]) -> None:
+        left = iter(envelopes)
+        for one in self.submissions(work)[-submissions:]:
+            named = [(one.number, data) for data in islice(left, one.count)]
+            self.register.run_many("INSERT INTO envelopes (submission, data) VALUES (?, ?)", named)
 
     def _signed(self, records: Sequence[bytes]) -> SignedSubmission:
         agency = self.agency.to_bytes(4, "big")
@@ -258,8 +270,35 @@ class Outbox:
         return list(self._select(f"{where} ORDER BY id LIMIT {CALL_SUBMISSIONS}", values))
 
     def send(self, call: Sequence[Submitted]) -> BulkAnswer:
-        """Send them; nothing is recorded yet. May run on another thread. Raises Unavailable."""
-        return self._node.submit_bulk(self.ledger.genesis, [one.signed for one in call])
+        """Send them, their envelopes first; nothing is recorded yet. May run on another thread.
+
+        Raises Unavailable.
+        """
+        unput = {one.number: error for one in call if (error := self._put_envelopes(one)) is not None}
+        answer = self._node.submit_bulk(self.ledger.genesis, [one.signed for one in call])
+        outcomes = [
+            unput.get(one.number, outcome) if isinstance(outcome, EnvelopeMissing) else outcome
+            for one, outcome in zip(call, answer.outcomes, strict=True)
+        ]
+        return replace(answer, outcomes=tuple(outcomes))
+
+    def _put_envelopes(self, one: Submitted) -> SudurError | None:
+        """Why the node does not take an envelope, or None. The records are sent all the same: when an
+        earlier run logged them, they get that answer again, and the envelope is no longer needed.
+        """
+        if not one.envelopes:
+            return None
+        if not self.signers:
+            raise Usage("no key is at hand to put envelopes", where="--signer", fix="name a key")
+        access = EnvelopeAccess(self.agency, self.signers[0])
+        try:
+            for data in one.envelopes:
+                self._node.put_envelope(self.ledger.genesis, access, data)
+        except Unavailable:
+            raise
+        except SudurError as error:
+            return error
+        return None
 
     def settle(self, call: Sequence[Submitted], answer: BulkAnswer) -> Settled:
         """Record what became of a call.
@@ -304,7 +343,7 @@ class Outbox:
         first = None
         if leaf_type(record) is LeafType.ISSUE:
             first = next(iter(self._node.lookup(self.agency, Issue.decode(record).commitment)), None)
-        elif isinstance(error, ClaimedTimeOutsideWindow):
+        elif isinstance(error, ClaimedTimeOutsideWindow) or one.envelopes:
             first = self._logged(one)
         if first is not None:
             return first
@@ -359,6 +398,7 @@ class Outbox:
             " WHERE id = ?",
             (int(State.PLACED), first, block, sealed_ms, one.number),
         )
+        self.register.run("DELETE FROM envelopes WHERE submission = ?", (one.number,))
         return replace(one, state=State.PLACED, first=first, block=block, sealed_ms=sealed_ms, error=None)
 
     def _refuse(self, one: Submitted, error: SudurError) -> Submitted:
@@ -460,9 +500,15 @@ class Outbox:
             f" sealed_ms, error FROM submissions WHERE {where}",
             values,
         ):
+            if more[0] in _NAMING:
+                rows = self.register.rows(
+                    "SELECT data FROM envelopes WHERE submission = ? ORDER BY id", (number,)
+                )
+                more.append(tuple(data for (data,) in rows))
             yield Submitted(number, work, State(state), *more)
 
 
+_NAMING: Final = (RECORD_KINDS[LeafType.SEND], RECORD_KINDS[LeafType.ANSWER])
 _WORK: Final = "SELECT id, kind, made_ms, closed, rows, sealed FROM works"
 
 

@@ -25,6 +25,7 @@ from tools.keyfile import KeyFile, make_key, save_key
 from tools.register_box import Box
 from tools.register_documents import Documents
 from tools.register_journal import Journal
+from tools.register_letters import Letters
 from tools.register_schema import APPLICATION, TABLES, VERSION
 from tools.ui import Passphrase
 
@@ -60,6 +61,7 @@ class Register:
             raise
         self.documents = Documents(self)
         self.journal = Journal(self)
+        self.letters = Letters(self)
 
     @classmethod
     def open(

@@ -81,6 +81,60 @@ TABLES: Final = (
         document INTEGER PRIMARY KEY REFERENCES documents,
         sealed BLOB NOT NULL
     ) STRICT""",
+    # What a letter or a reply says, with its files; or the receipt that came with one.
+    """CREATE TABLE contents (
+        id INTEGER PRIMARY KEY,
+        sealed BLOB NOT NULL
+    ) STRICT""",
+    # Envelopes that the records of a submission name, as they are put: until the submission is placed.
+    """CREATE TABLE envelopes (
+        id INTEGER PRIMARY KEY,
+        submission INTEGER NOT NULL REFERENCES submissions,
+        data BLOB NOT NULL
+    ) STRICT""",
+    "CREATE INDEX envelopes_of_submission ON envelopes (submission)",
+    # Every SEND of the agency (way 0) and to it (way 1); ``agency`` is the other one. Its own stands at
+    # its submission's first index + position, one to it at ``place``. ``received`` and ``final``: indexes
+    # of its ANSWERs. ``fault`` and ``reply_fault``: why an envelope does not open. ``held``: whether the
+    # node may still hold the envelope that came.
+    """CREATE TABLE letters (
+        id INTEGER PRIMARY KEY,
+        way INTEGER NOT NULL,
+        agency INTEGER NOT NULL,
+        kind INTEGER NOT NULL,
+        due INTEGER NOT NULL,
+        follows INTEGER,
+        commitment BLOB NOT NULL,
+        envelope BLOB NOT NULL,
+        submission INTEGER REFERENCES submissions,
+        position INTEGER,
+        place INTEGER UNIQUE,
+        sent_ms INTEGER,
+        reminds INTEGER,
+        received INTEGER,
+        received_ms INTEGER,
+        final INTEGER,
+        final_ms INTEGER,
+        doubtful INTEGER NOT NULL DEFAULT 0,
+        content INTEGER REFERENCES contents,
+        fault TEXT,
+        reply INTEGER REFERENCES contents,
+        reply_fault TEXT,
+        receipt INTEGER REFERENCES contents,
+        held INTEGER NOT NULL DEFAULT 1
+    ) STRICT""",
+    "CREATE INDEX letters_open ON letters (way) WHERE final IS NULL",
+    "CREATE INDEX letters_by_submission ON letters (submission) WHERE submission IS NOT NULL",
+    "CREATE INDEX letters_by_reminded ON letters (reminds) WHERE reminds IS NOT NULL",
+    # Final answers that were decided on and are not in the log yet: what was decided, the work that issues
+    # the document, the work that passes the letter on, the submission of the ANSWER, each when there is one.
+    """CREATE TABLE decisions (
+        letter INTEGER PRIMARY KEY REFERENCES letters,
+        sealed BLOB NOT NULL,
+        issue INTEGER REFERENCES works,
+        passed INTEGER REFERENCES works,
+        submission INTEGER REFERENCES submissions
+    ) STRICT""",
     # What each officer did; ``link`` chains each row to the one before.
     """CREATE TABLE journal (
         id INTEGER PRIMARY KEY,

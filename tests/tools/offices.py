@@ -1,174 +1,102 @@
-"""An agency's office in a world in memory: its register, its outbox, a thief with its keys, a monitor."""
+"""A node as a process, and offices with directories, keys and roles of their own: for tests of letters."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
-from ledger import rules
-from ledger.checkpoints import Checkpoint, sign_checkpoint
-from ledger.errors import OutOfRange
-from ledger.notes import VerifierKey
-from ledger.proofs import prove_consistency
-from ledger.records import UNDECLARED_TYPE
-from ledger.resources import LogTiles
-from ledger.submissions import open_submission
-from ledger.tiles import TileNodeReader
-from ledger.trust import TrustedLedger
-from tests.ledger.static import Missing, StaticLedger
-from tests.ledger.world import ORIGIN, MemoryReader, World, issue, log_key, signer
-from tools.client import BulkAnswer, ConsistencyAnswer, Placed
-from tools.errors import NotFound
-from tools.monitor import Judging, Monitor, Reading
-from tools.monitor_findings import Finding
-from tools.outbox import Outbox
-from tools.register import Register
-from tools.register_box import Box
-from tools.signing import NumberedSigner
+from tests.tools.helpers import Commands, finish, start
+from tools.cli import run
 
-SECRET = bytes(range(32))
-LOG_SIGNER = signer("log")
+DEGREE = {
+    "labels": {"en": "Degree", "ku": "بڕوانامە"},
+    "fields": [
+        {"name": "holder", "labels": {"en": "Holder", "ku": "خاوەن"}, "required": True, "shown": True},
+        {"name": "year", "labels": {"en": "Year"}},
+    ],
+}
+TWO_OFFICERS = {"issue.archive": {"steps": [[1, 2]], "cap": None}}
+REGISTRY, UNIVERSITY, MINISTRY, CAREFUL, KEYLESS = 1, 2, 3, 4, 5
 
 
-@dataclass
-class Memory(StaticLedger):
-    """A ledger in memory that is read as a node is, until it is told to lie."""
+@dataclass(frozen=True, slots=True)
+class Offices:
+    """A ledger with type 1 and five agencies, all of whose directories lie in ``root``.
 
-    def consistency(self, old_size: int, new_size: int) -> ConsistencyAnswer:
-        if new_size > self.tree.size:
-            raise OutOfRange(f"{new_size} is beyond the tree")
-        try:
-            path = prove_consistency(TileNodeReader(LogTiles(self), new_size), old_size, new_size)
-        except Missing:
-            raise NotFound(f"no checkpoint was signed at size {new_size}") from None
-        return ConsistencyAnswer(old_size, new_size, tuple(path), b"")
+    1 a registry that asks; 2 a university that issues; 3 a ministry, which stands above 4 and 5; 4 issues
+    from its archive under two officers; 5 has no envelope key.
+    """
 
-    def entries(self, start: int, end: int) -> Iterator[bytes]:
-        yield from self.leaves[start:end]
+    root: Path
+    grpc: str
+    url: str
+    process: subprocess.Popen[str]
 
+    def dir(self, agency: int) -> Path:
+        return self.root / f"agency-{agency}"
 
-class MemorySource:
-    """The monitor's way to a :class:`Memory`. ``note``: a checkpoint to show in place of the newest."""
+    @property
+    def trust(self) -> Path:
+        return self.root / "authority" / "trust.json"
 
-    def __init__(self, memory: Memory) -> None:
-        self.memory = memory
-        self.note: bytes | None = None
+    def at(self, agency: int, node: str | None = None) -> tuple[str | Path, ...]:
+        """The options with which a command works for an agency."""
+        return ("--dir", self.dir(agency), "--node", node or self.grpc)
 
-    def checkpoint(self) -> bytes:
-        return self.memory.checkpoint if self.note is None else self.note
-
-    def entries(self, start: int, end: int) -> Iterator[bytes]:
-        return self.memory.entries(start, end)
-
-    def consistency(self, old_size: int, new_size: int) -> ConsistencyAnswer:
-        return self.memory.consistency(old_size, new_size)
+    def run(self, sudur: Commands, agency: int, *words: str | Path) -> Any:
+        """The JSON of an agency's command, which has to work."""
+        done = sudur("agency", *words, *self.at(agency), "--json")
+        assert done.code == 0, done
+        return json.loads(done.out)
 
 
-@dataclass
-class Office:
-    """Agency 1 of a new world, with two submit keys. Time moves with the world's blocks."""
+@contextmanager
+def offices(root: Path) -> Iterator[Offices]:
+    """Serve a new ledger in ``root``, to which the directories of all agencies are pinned."""
 
-    path: Path
-    world: World = field(default_factory=World)
-    memory: Memory = field(default_factory=lambda: Memory(ORIGIN, [LOG_SIGNER]))
-    agency: int = 1
-    names: int = 0
+    def work(*arguments: str | Path) -> None:
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as said:
+            assert run([str(one) for one in arguments]) == 0, said.getvalue()
 
-    def __post_init__(self) -> None:
-        self.mirrored = 0
-        self.replica = MemoryReader()
-        self.world.enrol(submit=2, registry=1)
-        self.source = MemorySource(self.memory)
-        self.ledger = TrustedLedger(
-            self.world.genesis, ORIGIN, (VerifierKey.parse(log_key("log")),), "", False
-        )
-        self.register = self.open("register.db")
-        self.mirror()
-
-    def open(self, name: str) -> Register:
-        return Register(self.path / name, Box(SECRET), lambda: self.world.state.time_ms)
-
-    def mirror(self) -> None:
-        """Serve the blocks that the world has made."""
-        for leaves in self.world.blocks[self.mirrored :]:
-            transition = rules.apply(self.replica.state, self.replica, leaves)
-            self.replica.apply(transition)
-            self.memory.add(transition)
-        self.mirrored = len(self.world.blocks)
-
-    # --- what is logged ---
-
-    def documents(self, count: int) -> list[bytes]:
-        self.names += count
-        return [issue(self.agency, f"paper {self.names - i}", UNDECLARED_TYPE) for i in range(count)]
-
-    def outbox(self, register: Register | None = None, keys: Iterable[int] = (1,)) -> Outbox:
-        signers = [NumberedSigner(n, self.world.keys[self.agency][n]) for n in keys]
-        return Outbox(register or self.register, self.ledger, self.agency, signers)
-
-    def issue(
-        self,
-        count: int = 1,
-        *,
-        keys: Iterable[int] = (1,),
-        later_ms: int = 1000,
-        register: Register | None = None,
-        answered: bool = True,
-    ) -> int:
-        """Issue through a register, as its tools do; the index of the (last) SUBMISSION.
-
-        Not ``answered``: it is logged, and the answer is lost.
-        """
-        outbox = self.outbox(register, keys)
-        self.world.idle(max(1, later_ms - 1))
-        work = outbox.put("issue", self.documents(count), {})
-        call = outbox.next_call(work)
-        draft = self.world.begin(1)
-        indexes = [draft.add_submission(open_submission(one.leaf, one.records)) for one in call]
-        self.world.seal(draft)
-        state = self.world.state
-        if answered:
-            placed = [
-                Placed(index, index + 1, one.count, state.block, state.size, state.time_ms, False)
-                for index, one in zip(indexes, call, strict=True)
-            ]
-            outbox.settle(call, BulkAnswer(tuple(placed), b""))
-        self.mirror()
-        return indexes[-1]
-
-    def steal(self, count: int = 1, *, keys: Iterable[int] = (2,), later_ms: int = 1000) -> int:
-        """Issue with the agency's keys, past every register; the index of the SUBMISSION."""
-        self.world.idle(max(1, later_ms - 1))
-        index = self.world.submit(self.agency, self.documents(count), keys=list(keys))
-        self.mirror()
-        return index
-
-    # --- the monitor ---
-
-    def monitor(self, judging: Judging | None = None, register: Register | None = None) -> Monitor:
-        return Monitor(
-            register or self.register,
-            self.source,
-            self.memory,
-            self.ledger,
-            self.agency,
-            judging or Judging(),
-            contextlib.nullcontext,
-        )
-
-    def read(self, judging: Judging | None = None, start: int | None = None) -> Reading:
-        """A reading, told."""
-        monitor = self.monitor(judging)
-        reading = monitor.read(start)
-        monitor.tell(reading.news)
-        return reading
-
-    def forge(self, size: int, root: bytes) -> bytes:
-        """A checkpoint of the log's own key over any root."""
-        return sign_checkpoint(Checkpoint(ORIGIN, size, root), [LOG_SIGNER])
-
-
-def codes(findings: Sequence[Finding]) -> list[str]:
-    return [one.code for one in findings]
+    authority = root / "authority"
+    work("authority", "init", "--dir", authority, "--origin", "test.example/letters")
+    node = start("node", "start", "--data", root / "data", "--genesis", authority / "genesis.leaf",
+                 "--log-key", authority / "log.key.json", "--grpc", "127.0.0.1:0",
+                 "--http", "127.0.0.1:0")  # fmt: skip
+    try:
+        assert node.stdout is not None
+        line = node.stdout.readline()
+        assert line, node.stderr.read() if node.stderr else ""
+        addresses = json.loads(line)
+        here = Offices(root, addresses["grpc"], addresses["url"], node)
+        (root / "degree.json").write_text(json.dumps(DEGREE))
+        (root / "policy.json").write_text(json.dumps(TWO_OFFICERS))
+        at = ("--dir", authority, "--node", here.grpc)
+        work("authority", "define-type", root / "degree.json", *at)
+        for agency, name in enumerate(("Registry", "University", "Ministry", "Careful", "Keyless"), 1):
+            keys: list[str | Path] = []
+            labels = ("desk-1", "desk-2") if agency == CAREFUL else ("desk-1",)
+            for label in labels:
+                work("agency", "keygen", "--dir", here.dir(agency), "--label", label)
+                keys += ["--key", here.dir(agency) / f"{label}.pub.json"]
+            if agency != KEYLESS:
+                work("agency", "keygen", "--dir", here.dir(agency), "--use", "envelope")
+                keys += ["--key", here.dir(agency) / "envelope.pub.json"]
+            roles = [word for role in ("issue", "request", "circulate", "enrol") for word in ("--role", role)]
+            more: list[str | Path] = ["--policy", root / "policy.json"] if agency == CAREFUL else []
+            above = ["--parent", str(MINISTRY)] if agency > MINISTRY else []
+            work("authority", "enrol", *at, "--name", f"en={name}", "--name", f"ku=فەرمانگەی {agency}",
+                 "--type", "1", *roles, *keys, *more, *above)  # fmt: skip
+            work("agency", "inbox", *here.at(agency), "--trust", here.trust, "--signer", "desk-1")
+        yield here
+    finally:
+        node.send_signal(signal.SIGTERM)
+        ended = finish(node)
+    assert ended.code == 0, ended

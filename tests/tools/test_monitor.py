@@ -16,7 +16,7 @@ from ledger.records import Affirm, Attest, Status
 from ledger.signing_policy import DAY_MS
 from ledger.tiles import encode_bundle, entries_path
 from tests.ledger.world import ORIGIN, sign_submission, signer, status
-from tests.tools.offices import Office, codes
+from tests.tools.watched import Office, codes
 from tools.errors import AnswerWrong, LogDiffers, RegisterProblem, Usage
 from tools.monitor import Judging, acknowledge
 from tools.monitor_findings import Level, Standing

@@ -1,0 +1,196 @@
+"""What comes to an agency: letters taken in from the log and the node, and marked as received.
+
+A letter is kept in the register as soon as its record is proven and its envelope was looked at. One
+whose envelope does not open is kept too, with the reason, and tried again each time: the right key may
+come to light, or a reminder may bring the same letter in an envelope that opens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ledger.documents import FieldKind
+from ledger.envelope_bodies import Letter, letter_plaintext
+from ledger.errors import CommitmentMismatch, NotEntitled
+from ledger.inquiries import Sent
+from ledger.leaves import LeafType, leaf_type
+from ledger.records import NO_HASH, Answer, Outcome, Send, SendKind
+from ledger.references import reference_text
+from tools.desk import ANSWER, UNREADABLE, Desk, fault_of
+from tools.envelopes import unseal_letter
+from tools.errors import UnknownLetter
+from tools.folding import words
+from tools.outbox import Work
+from tools.register_documents import StoredDocument, text_of
+from tools.register_letters import Filed, Way
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A field of a letter beside the same field of a document of the register; None: it has none.
+
+    ``folds``: the two differ in writing alone (ى for ي, ٣ for 3), which a person has to judge.
+    """
+
+    name: str
+    asked: str | None
+    there: str | None
+
+    @property
+    def same(self) -> bool:
+        return self.asked == self.there
+
+    @property
+    def folds(self) -> bool:
+        if self.same or self.asked is None or self.there is None:
+            return False
+        return list(words(self.asked)) == list(words(self.there))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A document of the register that may be the one that is asked about. ``score``: 0 to 1."""
+
+    score: float
+    document: StoredDocument
+    differences: tuple[Difference, ...]
+
+
+class Inbox:
+    """The letters to one agency."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._letters = desk.letters
+
+    # --- taking in ---
+
+    def take_in(self) -> None:
+        """Keep what has come since, and learn what has become of what is there.
+
+        Raises ProofInvalid when the node shows what the log does not have, NoEnvelopeKey, Unavailable:
+        what was taken in before stays.
+        """
+        desk = self._desk
+        desk.renew()
+        size = desk.registry.log.size
+        for sent in desk.session.client.sends_to(desk.agency, self._letters.next_place()):
+            if sent.index >= size:
+                break
+            self._take(sent)
+        desk.refresh()
+        for one in self._letters.every(Way.RECEIVED):
+            if one.content is None and one.final is None:
+                self._open_again(one)
+        self.let_go()
+
+    def _take(self, sent: Sent) -> None:
+        desk = self._desk
+        proven = desk.records.send(sent.index)
+        send = proven.record
+        if send.recipient != desk.agency:
+            raise NotEntitled(f"leaf {sent.index} went to agency {send.recipient}, not here")
+        letter, fault = self._open(send)
+        with desk.register.transaction():
+            content = None if letter is None else self._keep(letter)
+            self._letters.add_received(sent, send, proven.doubtful, content, fault)
+
+    def _open(self, send: Send) -> tuple[Letter | None, str | None]:
+        desk = self._desk
+        keys = desk.keys
+        try:
+            return unseal_letter(desk.fetch(send.envelope), send, desk.genesis, keys), None
+        except UNREADABLE as error:
+            return None, fault_of(error)
+
+    def _open_again(self, one: Filed) -> None:
+        """With the keys of now; or by a reminder, which commits to the same letter."""
+        for place in (one, *self._letters.reminders(one)):
+            if place.content is not None and place.commitment == one.commitment:
+                self._letters.opened(one, place.content, None)
+                return
+        assert one.index is not None
+        letter, fault = self._open(self._desk.records.send(one.index).record)
+        with self._desk.register.transaction():
+            self._letters.opened(one, None if letter is None else self._keep(letter), fault)
+
+    def _keep(self, letter: Letter) -> int:
+        return self._letters.keep(letter_plaintext(letter, self._desk.genesis, self._desk.agency)[1])
+
+    # --- finding ---
+
+    def find(self, index: int) -> Filed:
+        """The letter to this agency at an index.
+
+        Raises UnknownLetter; NotEntitled for one that went to another agency, or was sent from here.
+        """
+        try:
+            return self._letters.by_index(index, Way.RECEIVED)
+        except UnknownLetter:
+            log = self._desk.registry.log
+            leaf = log.leaf(index).leaf if index < log.size else b""
+            if not leaf or leaf_type(leaf) is not LeafType.SEND:
+                raise
+            send = Send.decode(leaf)
+            if send.recipient == self._desk.agency:
+                raise
+            raise NotEntitled(
+                f"it went to agency {send.recipient}, and only that agency answers it",
+                where=reference_text(index),
+            ) from None
+
+    def candidates(self, letter: Letter, limit: int = 5) -> list[Candidate]:
+        """The documents of the register that share most with a letter, the likeliest first.
+
+        They are searched for with folded letters; whether a field is the same is for its very letters.
+        """
+        asked = {
+            one.name: one.value.decode() for one in letter.document.fields[1:] if one.kind is FieldKind.TEXT
+        }
+        found = self._desk.register.documents.candidates(text_of(letter.document.fields[1:]), limit)
+        return [Candidate(score, one, _compared(asked, one)) for score, one in found]
+
+    def candidates_for(self, one: Filed) -> list[Candidate]:
+        """The same for a request that waits for its answer; none for anything else."""
+        if one.kind is not SendKind.REQUEST or one.content is None or one.final is not None:
+            return []
+        return self.candidates(self._letters.letter(one))
+
+    # --- marking as received ---
+
+    def let_go(self) -> None:
+        """Have the node forget circulated letters that are received, and safe here. Raises Unavailable."""
+        for one in self._letters.every(Way.RECEIVED, SendKind.CIRCULATED):
+            if one.held and one.content is not None and one.received is not None:
+                self._desk.drop(one, one.envelope)
+
+    def receive(self, letters: list[Filed]) -> Work | None:
+        """Save that these letters are received, those left out that are marked or answered already."""
+        chosen = [one for one in letters if one.is_open and one.received is None]
+        if not chosen:
+            return None
+        desk = self._desk
+        desk.check_keys({"answer": len(chosen)})
+        records = [
+            Answer(desk.agency, one.index, Outcome.RECEIVED, NO_HASH, NO_HASH).encode()
+            for one in chosen
+            if one.index is not None
+        ]
+        return desk.outbox.put(ANSWER, records, {"received": [one.name for one in chosen]})
+
+
+def check_file(letter: Letter, digest: bytes) -> str:
+    """Which of a letter's files has this SHA-256: its name. Raises CommitmentMismatch."""
+    for one in letter.document.fields:
+        if one.kind is FieldKind.FILE and one.value == digest:
+            return one.name
+    raise CommitmentMismatch(
+        "this file is none of those that the letter was sent with",
+        fix="it was altered on its way, or belongs to another letter: ask the sender",
+    )
+
+
+def _compared(asked: dict[str, str], there: StoredDocument) -> tuple[Difference, ...]:
+    values = {one.name: one.value.decode() for one in there.fields[1:] if one.kind is FieldKind.TEXT}
+    names = dict.fromkeys((*asked, *values))
+    return tuple(Difference(name, asked.get(name), values.get(name)) for name in names)
