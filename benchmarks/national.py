@@ -415,7 +415,7 @@ def run(directory: Path, scale: float = 1.0) -> list[Row]:
     began = time.perf_counter()
     copy = MemoryReader()
     for leaves in blocks:
-        copy.apply(rules.apply(copy.state, copy, leaves))
+        copy.take(rules.apply(copy.state, copy, leaves))
     replayed = time.perf_counter() - began
     assert copy.state == state, "the replay has come to another state"
     began = time.perf_counter()
