@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import ingest, inquiries, issuing, national, rules, single, stored, tree
+from benchmarks import ingest, inquiries, issuing, national, revocations, rules, single, stored, tree
 from benchmarks.report import Row, markdown
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -37,6 +37,7 @@ def main() -> None:
         section("Bulk ingest", ingest.run(data, options.entries))
         section("Single calls, on that data", single.run(data))
         section("Proofs, on that data", stored.run(data))
+        section("Revocations, on that data", revocations.run(data))
     section("Figures and status proofs", inquiries.run())
     with tempfile.TemporaryDirectory(prefix="sudur-benchmarks-") as temporary:
         section("Issuing a table", issuing.run(Path(temporary)))

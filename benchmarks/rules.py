@@ -1,8 +1,8 @@
-"""The rules on one core: ``python -m benchmarks.rules``. A quarter of a minute; 0.5 GB.
+"""The rules on one core: ``python -m benchmarks.rules``. Half a minute; 0.5 GB.
 
-A ledger of bulk issuances is built in memory and replayed from its leaves alone, as an auditor does:
-every signature, every records root, every duplicate, every seal. The reader is a dictionary, so what
-is measured is the rules and not a store.
+A ledger of bulk issuances, and one of all records mixed, are built in memory and replayed from their
+leaves alone, as an auditor does: every signature, every records root, every duplicate, every seal. The
+reader is a dictionary, so what is measured is the rules and not a store.
 """
 
 from __future__ import annotations
@@ -12,15 +12,27 @@ from hashlib import sha256
 
 from benchmarks.report import Row, best, markdown
 from ledger import rules
-from ledger.records import MAX_RECORDS
+from ledger.records import MAX_RECORDS, Status
 from ledger.signatures import Ed25519Signer, verify_ed25519
 from ledger.submissions import Submission, open_submission, pack
-from tests.ledger.world import MemoryReader, World, issue, sign_submission
+from tests.ledger.world import (
+    MemoryReader,
+    World,
+    answer,
+    attest,
+    issue,
+    send,
+    sign_submission,
+    status,
+)
 
 ROUNDS = 5
 BULKS = 1_024
 BULKS_A_BLOCK = 64
 SMALL = 4_096
+MIXED = 256
+EACH = 64
+"""Of each kind of record in a mixed submission."""
 
 Blocks = list[tuple[bytes, ...]]
 
@@ -34,12 +46,14 @@ class FreshReader(MemoryReader):
 
 def run() -> list[Row]:
     """Measure everything; the rows in the order of the table."""
-    bulk, small = _world(), _world()
+    bulk, small, mixed = _world(), _world(), _world()
     wire = _fill(bulk, BULKS, MAX_RECORDS)
     _fill(small, SMALL, 1)
+    _correspond(mixed)
     return [
         _replay_row("replay of all rules, 256 documents a signature", bulk.blocks, "≥ 250,000 leaves/s"),
         _replay_row("replay of all rules, a signature for each document", small.blocks, ""),
+        _replay_row("replay of ISSUE, ATTEST, STATUS, SEND and ANSWER, mixed", mixed.blocks, ""),
         *_step_rows(bulk, wire),
     ]
 
@@ -67,6 +81,21 @@ def _fill(world: World, submissions: int, records: int) -> list[tuple[bytes, byt
     return wire
 
 
+def _correspond(world: World) -> None:
+    """Each submission issues, attests and suspends what the last one issued, asks, and is answered."""
+    world.enrol(roles=("attest", "issue", "request"), types=(0, 1))
+    documents = range(0)
+    for number in range(MIXED):
+        draft = world.begin()
+        fresh = [issue(2, f"{number} {i}") for i in range(EACH)]
+        changed = [attest(2, one) for one in documents]
+        changed += [status(2, one, one, Status.SUSPENDED) for one in documents]
+        first = world.submit(2, [*fresh, *changed, *[send(2, 1) for _ in range(EACH)]], draft=draft) + 1
+        documents = range(first, first + EACH)
+        world.submit(1, [answer(1, draft.next_index - 1 - n) for n in range(EACH)], draft=draft)
+        world.seal(draft)
+
+
 def _replay_row(name: str, blocks: Blocks, target: str) -> Row:
     def replay() -> None:
         reader = MemoryReader()
@@ -76,6 +105,11 @@ def _replay_row(name: str, blocks: Blocks, target: str) -> Row:
             reader.issues.update(transition.issues)
             reader.submissions.update(transition.submissions)
             reader.daily.update(transition.daily)
+            reader.leaves += transition.leaves
+            reader.statuses.update(transition.statuses)
+            reader.chunks.update(transition.status_chunks)
+            reader.attests.update(transition.attests)
+            reader.exchanges.update(transition.exchanges)
             reader.state = transition.state
 
     leaves = [leaf for block in blocks for leaf in block]

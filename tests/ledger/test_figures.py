@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +38,7 @@ from tests.ledger.world import START_MS, affirm, answer, attest, issue, send, st
 RECEIVED, ANSWERED, RETURNED = Outcome
 REQUEST, CIRCULATED = SendKind
 HOUR_MS = 3_600_000
+FORMAT = Path(__file__).parents[2] / "docs" / "format.md"
 JANUARY = (2026 - 1970) * 12
 TODAY = START_MS // DAY_MS
 
@@ -278,8 +281,18 @@ def test_months_and_days_as_text() -> None:
     assert day_text(0) == "1970-01-01"
 
 
-def test_the_bounds_are_those_of_the_format() -> None:
-    assert list(DELAY_BOUNDS_MS) == BOUNDS
+def test_figures_are_named_as_said() -> None:
+    """docs/format.md: the metrics, the month that ends all months, the bounds of a delay."""
+    section = FORMAT.read_text(encoding="utf-8").split("## Figures")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (\d+) \| (\w+) \|", section, re.MULTILINE)
+    assert [(int(number), name) for number, name in rows] == [(one, one.name.lower()) for one in Metric]
+    flat = " ".join(section.split())
+    hours, days = re.findall(r"0 to 20: ([\d, and]+) hours; ([\d, and]+) days", flat)[0]
+    bounds = [int(n) * 3_600_000 for n in re.findall(r"\d+", hours)]
+    bounds += [int(n) * 86_400_000 for n in re.findall(r"\d+", days)]
+    assert bounds == list(DELAY_BOUNDS_MS) == BOUNDS
+    assert "96,359" in flat
+    assert month_of(2**64 - 1) == 96_359
 
 
 AGES = st.dictionaries(st.integers(0, 900), st.integers(1, 20), max_size=12)

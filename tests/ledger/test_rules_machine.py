@@ -265,6 +265,11 @@ class Ledger(RuleBasedStateMachine):
     def change_status(self, data: st.DataObject, agency: int) -> None:
         self.submit_one(data, agency, StatusChange)
 
+    @precondition(lambda self: any(office.stolen for office in self.model.offices.values()))
+    @rule(data=st.data(), agency=NUMBERS)
+    def affirm(self, data: st.DataObject, agency: int) -> None:
+        self.submit_one(data, agency, Affirm)
+
     def submit_one(self, data: st.DataObject, agency: int, kind: type[Record]) -> None:
         """A record of this kind that the agency has reason to log."""
         if self.known(agency) and (keys := self.draw_keys(data, agency, wise=True)):
@@ -346,7 +351,7 @@ class Ledger(RuleBasedStateMachine):
         other = index(mine, list(model.papers)) if data.draw(st.booleans()) else NONE
         replacement = other if to is Status.SUPERSEDED else NONE
         stale = data.draw(st.integers(0, 9)) == 9
-        return StatusChange(agency, subject, last - stale, to, 0, replacement)
+        return StatusChange(agency, subject, max(last - stale, 0), to, 0, replacement)
 
     def draw_send(self, data: st.DataObject, agency: int, follows: int) -> Send:
         kind = data.draw(st.sampled_from(SendKind))

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from ledger import rules
 from ledger.changes import AUTHORITY, AgencyEntitled, AgencyMoved, AgencySuspended, KeyEnded, KeyStolen
 from ledger.errors import AgencySuspended as Suspended
 from ledger.errors import (
     AlreadyAnswered,
+    BlockRefused,
     DailyCapExceeded,
     DuplicateAttest,
     NotEntitled,
@@ -219,3 +221,23 @@ def test_numbers_at_their_ends(book: Book) -> None:
     ):
         book.refused(error, 2, record, match="record 0")
     book.log(2, attest(2, document, 255), send(2, 1, due=65_535))
+
+
+def test_every_flipped_bit_of_mixed_records_is_refused(book: Book) -> None:
+    document = book.log(2, issue(2, "a"))
+    asked = book.log(1, send(1, 2))
+    book.change(2, KeyStolen(3, document))
+    book.seal()
+    draft = book.open
+    records = [attest(2, document), send(2, 1), answer(2, asked), affirm(2, 2, document, document)]
+    draft.add_submission(book.submission(2, *records, status(2, document, document, Status.REVOKED)))
+    leaves = draft.seal().leaves
+    state, reader = book.world.state, book.world.reader
+    assert rules.apply(state, reader, leaves).leaves == leaves
+    for place, leaf in enumerate(leaves):
+        for at in range(0, len(leaf), 2):
+            if leaf is leaves[-1] and 12 <= at < 20:
+                continue  # the seal's time: another one may be as good, and is another block
+            changed = leaf[:at] + bytes((leaf[at] ^ 1 << at % 8,)) + leaf[at + 1 :]
+            with pytest.raises(BlockRefused):
+                rules.apply(state, reader, (*leaves[:place], changed, *leaves[place + 1 :]))

@@ -20,7 +20,8 @@ from ledger.errors import (
 from ledger.errors import KeyStolen as Stolen
 from ledger.leaves import NONE
 from ledger.records import Status
-from ledger.registry_records import MAX_AFFIRMED, Affirmation, AgencyRecord
+from ledger.registry_changes import MAX_RECORD_BY_AUTHORITY
+from ledger.registry_records import MAX_AFFIRMED, MAX_RECORD, Affirmation, AgencyRecord
 from ledger.signing_policy import KindPolicy, SigningPolicy
 from tests.ledger.book import Book
 from tests.ledger.world import World, affirm, attest, entitlement, issue, new_key, signer, status
@@ -145,6 +146,17 @@ def test_an_affirmation_has_one_form(old: str, new: str) -> None:
     assert changed != record
     with pytest.raises(FormatError):
         AgencyRecord.decode(changed)
+
+
+def test_affirmations_leave_a_record_readable() -> None:
+    """However long they are, they fit into what no change of the registry may fill."""
+    top = Affirmation(NONE - 2, NONE - 1, NONE, 2**32 - 1, tuple(range(65_520, 65_536)))
+    world = World()
+    world.enrol()
+    record = world.state.registry.agency(1).record
+    longest = replace(record, affirmed=(top,) * MAX_AFFIRMED).encode()
+    assert len(longest) - len(record.encode()) <= MAX_RECORD - MAX_RECORD_BY_AUTHORITY
+    assert AgencyRecord.decode(longest).affirmed[-1] == top
 
 
 # --- affirmations go with their signers ----------------------------------------------------------
