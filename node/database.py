@@ -125,23 +125,41 @@ class Database:
         return None
 
     def rows(self, family: str, start: bytes = b"") -> Iterable[tuple[bytes, bytes]]:
-        """All rows at or after ``start``, in order, as of now. About 0.5 µs each."""
+        """All rows at or after ``start``, in order, as of now."""
         try:
-            rows = self._families[family]
-            after = start
-            # Raw mode: keys and values are bytes.
-            for row in cast("Iterable[tuple[bytes, bytes]]", rows.items(from_key=start)):
-                yield row
-                after = row[0] + b"\0"
-            # That is fast, but ends without a word at a block that cannot be read; this one tells.
-            iterator = rows.iter()
-            iterator.seek(after)
+            iterator = self._families[family].iter()
+            iterator.seek(start)
             while iterator.valid():
                 yield iterator.key(), iterator.value()
                 iterator.next()
             iterator.status()
         except Exception as error:
             raise _read_error(error, family) from error
+
+    def prefixed(
+        self, family: str, prefix: bytes, beside: bytes
+    ) -> tuple[list[bytes], list[bytes], bytes | None]:
+        """(keys, rows) that begin with ``prefix``, and the row of ``beside``, all as of one moment.
+
+        About 1 µs a row. One iterator gives all of it: those of a rocksdict Snapshot see later writes.
+        """
+        keys, rows = [], []
+        try:
+            iterator = self._families[family].iter()
+            iterator.seek(beside)
+            found = iterator.value() if iterator.valid() and iterator.key() == beside else None
+            iterator.seek(prefix)
+            while iterator.valid():
+                key = iterator.key()
+                if not key.startswith(prefix):
+                    break
+                keys.append(key)
+                rows.append(iterator.value())
+                iterator.next()
+            iterator.status()
+        except Exception as error:
+            raise _read_error(error, family) from error
+        return keys, rows, found
 
     def batch(self) -> Batch:
         """An empty batch over all families."""

@@ -409,23 +409,10 @@ class Store:
     def figures(self, agency: int) -> tuple[Mapping[FigureKey, int], int]:
         """All counters of an agency (0: of the whole ledger), and the size that they are as of.
 
-        Under 2 µs a counter.
+        Under 2 µs a counter, however many blocks come in meanwhile.
         """
-        prefix = codec.u32(agency)
-        while True:
-            before = self._figures_size()
-            keys, rows = [], []
-            for key, row in self._db.rows(FIGURES, prefix):
-                if not key.startswith(prefix):
-                    break
-                keys.append(key)
-                rows.append(row)
-            if self._figures_size() == before:  # else a block came in between
-                return codec.read_figures(keys, rows), before
-
-    def _figures_size(self) -> int:
-        row = self._db.get(FIGURES, b"")
-        return 0 if row is None else codec.read_u64(row)
+        keys, rows, size = self._db.prefixed(FIGURES, codec.u32(agency), b"")
+        return codec.read_figures(keys, rows), 0 if size is None else codec.read_u64(size)
 
     # --- writing ---
 
