@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import re
 import signal
 import stat
 import subprocess
@@ -294,6 +295,19 @@ def test_a_connector_may_ask_again(world: World) -> None:
         with pytest.raises(ExternalIdTaken, match="twice"):
             issuer.issue_once(documents, ["new", "new"])
     assert len(world.issued()) == before + 2
+
+
+def test_the_handbooks_programs_run(world: World) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "agencies.md").read_text(encoding="utf-8")
+    programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(programs) == 3
+    names: dict[str, Any] = {"directory": world.directory("agency"), "node": world.grpc, "trust": world.trust}
+    for program in programs:
+        exec(compile(program, "docs/agencies.md", "exec"), names)
+    with world.register() as register:
+        found = register.documents.by_external("hospital-7/2026/15")
+        assert found is not None
+        assert found.index == names["index"]
 
 
 # --- kill -9 -----------------------------------------------------------------------------------
