@@ -253,9 +253,7 @@ def works(
 
 @app.command()
 def drop(
-    work: Annotated[
-        int, typer.Argument(metavar="WORK", min=1, help="Its number: sudur agency register works")
-    ],
+    work: Annotated[int, typer.Argument(metavar="WORK", min=1, help="Its number, as works lists it.")],
     directory: Directory,
     passphrase_file: PassphraseFile = None,
 ) -> None:
