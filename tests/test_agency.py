@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import re
 import signal
 import stat
 import subprocess
@@ -296,6 +297,19 @@ def test_a_connector_may_ask_again(world: World) -> None:
     assert len(world.issued()) == before + 2
 
 
+def test_the_handbooks_programs_run(world: World) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "agencies.md").read_text(encoding="utf-8")
+    programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(programs) == 3
+    names: dict[str, Any] = {"directory": world.directory("agency"), "node": world.grpc, "trust": world.trust}
+    for program in programs:
+        exec(compile(program, "docs/agencies.md", "exec"), names)
+    with world.register() as register:
+        found = register.documents.by_external("hospital-7/2026/15")
+        assert found is not None
+        assert found.index == names["index"]
+
+
 # --- kill -9 -----------------------------------------------------------------------------------
 
 
@@ -412,6 +426,28 @@ def test_files_prepared_for_two_officers_have_receipts(sudur: Commands, world: W
     assert sudur("agency", "send", file, *four_eyes(world), "--node", world.grpc).code == 0
     receipt = tmp_path / "out" / "a.pdf.receipt.json"
     assert sudur("verify", receipt, tmp_path / "a.pdf", "--trust", world.trust).code == 0
+
+
+def test_files_wait_once_and_may_be_given_up(sudur: Commands, world: World, tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_text(f"{next(_serial)}")
+    file = tmp_path / "f.submission.json"
+    command = ("agency", "issue", "--node", world.grpc, *four_eyes(world), "--trust", world.trust,
+               "--type", "1", "--field", "child=x", tmp_path / "a.pdf")  # fmt: skip
+    assert sudur(*command, "--prepare", file).code == 0
+    first = load(file)
+    file.unlink()  # as if the run had been cut off before it was written
+    assert sudur(*command, "--prepare", file).code == 0
+    assert load(file) == first
+    ended = sudur(*command)
+    assert ended.code == 64
+    assert f"as work {first.work}" in ended.err
+    listed = json.loads(sudur("agency", "register", "works", *four_eyes(world), "--json").out)
+    assert [one["state"] for one in listed if one["work"] == first.work] == ["waiting"]
+    dropping = ("agency", "register", "drop", str(first.work), *four_eyes(world))
+    assert sudur(*dropping).code == 0
+    assert_one_line(sudur(*dropping), 1, "does not wait")
+    assert sudur(*signing_at_desk_2(world, file)).code == 0
+    assert_one_line(sudur("agency", "send", file, *four_eyes(world), "--node", world.grpc), 1, "was given up")
 
 
 Change = Callable[[SubmissionFile], SubmissionFile]

@@ -263,12 +263,19 @@ def issue(
             left = not_issued(documents, Basis[basis.name], earlier)
             documents = [documents[position] for position in left]
             names = [file_name(chosen[position]) for position in left]
+            waiting = issuer.waiting(documents, Basis[basis.name])
+            if waiting is not None and prepare is None:
+                raise Usage(
+                    f"these documents wait for another officer, as work {waiting.number}",
+                    where="FILE",
+                    fix="send their submission file; or give them up: sudur agency register drop",
+                )
             _check_keys(session, Basis[basis.name], len(left), prepare is not None)
             place = out or session.here.receipts
             if prepare is None or not documents:
                 outcome = issuer.issue(documents, names, Basis[basis.name], place, advance)
             else:
-                work = issuer.prepare(documents, names, Basis[basis.name], place)
+                work = waiting or issuer.prepare(documents, names, Basis[basis.name], place)
                 export(session.outbox, work, prepare)
                 outcome = Outcome()
                 remark(f"{len(left)} documents wait for other officers: hand {prepare} to the next of them")

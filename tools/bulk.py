@@ -182,7 +182,7 @@ class BulkIssuer:
             if len(pending) == most:
                 if prepare:
                     raise _too_many(self._name)
-                self._check_keys(len(pending))
+                self._check_keys(len(pending) + pipeline.unsaved)
                 pipeline.add(pending, last)
                 pending, being_made, ids = [], ids, {}
                 if summary.errors and not summary.issued:
@@ -190,7 +190,7 @@ class BulkIssuer:
         else:
             summary.complete = True
         if pending and not prepare:
-            self._check_keys(len(pending))
+            self._check_keys(len(pending) + pipeline.unsaved)
         if pending or last > work.rows:
             pipeline.add(pending, last, waiting=prepare)
         summary.rejected = rejects.count
@@ -263,10 +263,15 @@ class _Pipeline:
     ) -> None:
         self._closing.close()
 
+    @property
+    def unsaved(self) -> int:
+        """How many documents are being made."""
+        return 0 if self._making is None else self._making[1]
+
     def add(self, entries: Sequence[Entry], last: int, *, waiting: bool = False) -> None:
         """Take a portion. ``last``: the table's row that it reaches to. ``waiting``: not to be sent."""
         keys = (self._register.box, self._outbox.ledger.genesis, self._outbox.agency)
-        if self._helper is None and len(entries) == PORTION:
+        if self._helper is None and len(entries) == PORTION and not waiting:
             self._helper = self._closing.enter_context(PortionHelper(*keys))
         if self._helper is None:
             made = PortionMaker(*keys).make(self._register.documents.next_number(), entries)

@@ -203,6 +203,17 @@ class Issuer:
         note: dict[str, Json] = {"receipts": [str(path) for path in paths]}
         return self._save(documents, ["" for _ in documents], basis, note, waiting=True)
 
+    def waiting(self, documents: Sequence[Document], basis: Basis) -> Work | None:
+        """The work in which exactly these documents wait for other officers, if there is one."""
+        wanted = [(basis, one.fields) for one in documents]
+        for work in self._outbox.open_works(WORK):
+            states = {one.state for one in self._outbox.submissions(work)}
+            if states == {State.WAITING}:
+                there = [(one.basis, one.fields) for one in self._documents(work)]
+                if there == wanted:
+                    return work
+        return None
+
     def finish_pending(self) -> Outcome:
         """Finish what an earlier run began. Raises Unavailable: then it stays open.
 

@@ -38,6 +38,9 @@ from tools.errors import FileProblem, RegisterProblem, Unavailable, Usage
 from tools.register import Register
 from tools.signing import NumberedSigner, SignedSubmission, signed_submission
 
+DROPPED: Final = "DROPPED: given up before it was sent"
+"""The error of a submission that :meth:`Outbox.drop` gave up."""
+
 CALL_SUBMISSIONS: Final = 64
 """Most submissions that one call carries: 16,384 records."""
 
@@ -453,6 +456,24 @@ class Outbox:
     def close(self, work: Work) -> None:
         """Nothing is left to do for this work: it is not among the open ones any more."""
         self.register.run("UPDATE works SET closed = 1 WHERE id = ?", (work.number,))
+
+    def drop(self, work: Work) -> None:
+        """Give up a work of which everything still waits for signatures: it will not be sent.
+
+        Raises RegisterProblem when some of it may have been sent.
+        """
+        states = {one.state for one in self.submissions(work)}
+        if states != {State.WAITING}:
+            raise RegisterProblem(
+                "does not wait for signatures, so it may be in the ledger", where=f"work {work.number}"
+            )
+        with self.register.transaction():
+            self.register.run(
+                "UPDATE submissions SET state = ?, error = ? WHERE work = ?",
+                (int(State.REFUSED), DROPPED, work.number),
+            )
+            self.close(work)
+            self.register.journal.write(self.officer, "drop", {"work": work.number})
 
     def again(self, work: Work, *, waiting: bool = False) -> int:
         """Sign the refused submissions of a work once more; how many records that concerns.

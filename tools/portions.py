@@ -7,6 +7,7 @@ a process of its own for them: it makes one portion while the other process stor
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -99,12 +100,13 @@ class PortionHelper:
 
 def _serve(pipe: Connection, box: Box, genesis: bytes, agency: int) -> None:
     """What the helper does, until the other end of the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the other process, which ends this one
     maker = PortionMaker(box, genesis, agency)
     try:
         while True:
             first, rows = pipe.recv()
             pipe.send(maker.make(first, [Entry(*row) for row in rows]))
-    except (EOFError, OSError, KeyboardInterrupt):
+    except (EOFError, OSError):
         return
 
 

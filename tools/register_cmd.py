@@ -27,7 +27,7 @@ from tools.errors import RegisterProblem, Usage
 from tools.files import locked
 from tools.issuing import ReceiptMaker
 from tools.options import Json_, PassphraseFile, connect
-from tools.outbox import State
+from tools.outbox import Outbox, State
 from tools.portions import Entry
 from tools.register import Register, restore
 from tools.register_documents import NO_SEED, NewDocument, StoredDocument
@@ -120,7 +120,7 @@ def search(
 
     Example: sudur agency register search "محمد علی" 1987 --dir registry
     """
-    with _writing(directory, passphrase_file) as register:
+    with _reading(directory, passphrase_file) as register:
         found = register.documents.candidates(" ".join(words), limit)
         register.journal.write("-", "search", {"words": " ".join(words)[:1000], "found": len(found)})
     if as_json:
@@ -148,7 +148,7 @@ def show(
 
     Example: sudur agency register show 5012 --dir registry
     """
-    with _writing(directory, passphrase_file) as register:
+    with _reading(directory, passphrase_file) as register:
         one = find(register, index, external)
         register.journal.write("-", "show", {"document": one.number})
     if as_json:
@@ -171,7 +171,7 @@ def export(
 
     Example: sudur agency register export --dir registry --format jsonl
     """
-    with _writing(directory, passphrase_file) as register:
+    with _reading(directory, passphrase_file) as register:
         register.journal.write("-", "export", {"format": format_.value})
         if format_ is Format.JSONL:
             for one in register.documents.every():
@@ -199,7 +199,7 @@ def journal(
 
     Example: sudur agency register journal --dir registry --limit 20
     """
-    with _writing(directory, passphrase_file) as register:
+    with _reading(directory, passphrase_file) as register:
         entries = list(register.journal.entries())[-(limit or 0) :]
     if as_json:
         emit_json(
@@ -221,6 +221,57 @@ def journal(
 
 
 @app.command()
+def works(
+    directory: Directory,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json_ = False,
+) -> None:
+    """List what is not finished: what waits for other officers, was refused, or was cut off.
+
+    Example: sudur agency register works --dir registry
+    """
+    with _reading(directory, passphrase_file) as register:
+        found = list(
+            register.rows(
+                "SELECT w.id, w.kind, w.made_ms, s.state, sum(s.count), max(s.error) FROM works w"
+                " JOIN submissions s ON s.work = w.id WHERE w.closed = 0 GROUP BY w.id, s.state"
+            )
+        )
+    if as_json:
+        emit_json(
+            [
+                {"work": number, "kind": kind, "made_ms": ms, "state": State(state).name.lower(),
+                 "records": count, "error": error}
+                for number, kind, ms, state, count, error in found
+            ]
+        )  # fmt: skip
+        return
+    for number, kind, ms, state, count, error in found:
+        why = f"  {printable(error)}" if error else ""
+        say(f"work {number}  {moment(ms)}  {printable(kind)}  {count} {State(state).name.lower()}{why}")
+
+
+@app.command()
+def drop(
+    work: Annotated[int, typer.Argument(metavar="WORK", min=1, help="Its number, as works lists it.")],
+    directory: Directory,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Give up a work that waits for other officers: its submission file is then refused.
+
+    Example: sudur agency register drop 12 --dir registry
+    """
+    here = AgencyDirectory.open(directory)
+    ledger, membership = here.pinned(), here.membership()
+    if ledger is None or membership is None:
+        raise RegisterProblem("is not in the register", where=f"work {work}")
+    with _writing(directory, passphrase_file) as register:
+        outbox = Outbox(register, ledger, membership.agency)
+        outbox.drop(outbox.work(work))
+    say(f"Work {work} is given up.")
+
+
+@app.command()
 def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file; sealed as the register is.")],
     directory: Directory,
@@ -232,8 +283,7 @@ def backup(
 
     Example: sudur agency register backup /media/usb/register-2026-03-01.db --dir registry
     """
-    here = AgencyDirectory.open(directory)
-    with _open(here, Passphrase(passphrase_file)) as register:  # without the lock: others may be at work
+    with _reading(directory, passphrase_file) as register:
         register.backup(file)
     say(f"Copied and checked: {file}")
 
@@ -319,6 +369,13 @@ def _writing(directory: Path, passphrase_file: Path | None) -> Iterator[Register
     """The register of a directory, which no other command uses for that long."""
     here = AgencyDirectory.open(directory)
     with locked(here.path), _open(here, Passphrase(passphrase_file)) as register:
+        yield register
+
+
+@contextmanager
+def _reading(directory: Path, passphrase_file: Path | None) -> Iterator[Register]:
+    """The register of a directory, while other commands may be at work there."""
+    with _open(AgencyDirectory.open(directory), Passphrase(passphrase_file)) as register:
         yield register
 
 

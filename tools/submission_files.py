@@ -29,7 +29,7 @@ from ledger.submissions import MAX_SIGNATURES, KeySignature, SubmissionLeaf, unp
 from tools.agency_dir import Membership
 from tools.errors import FileProblem, SubmissionFileProblem
 from tools.files import read_file, write_file, write_new_file
-from tools.outbox import Outbox, State, Work, record_kind
+from tools.outbox import DROPPED, Outbox, State, Work, record_kind
 from tools.signing import NumberedSigner
 
 MAX_FILE: Final = 256 << 20
@@ -332,6 +332,8 @@ def take_back(outbox: Outbox, file: SubmissionFile, path: Path) -> Work:
                     where=f"{path}, submission {position}",
                     fix="send it where it was prepared, and the newest file of it",
                 )
+            if one.error == DROPPED:
+                raise SubmissionFileProblem("was given up", where=f"{path}, work {work.number}")
             if one.state is not State.PLACED:
                 outbox.set_leaf(one, leaf.encode(), State.PREPARED)
         outbox.register.journal.write(

@@ -56,7 +56,7 @@ COMMANDS = [
     ["agency", "register"],
     *(
         ["agency", "register", name]
-        for name in ("import", "search", "show", "export", "journal", "backup", "restore")
+        for name in ("import", "search", "show", "export", "journal", "works", "drop", "backup", "restore")
     ),
     ["agency", "change"],
     ["agency", "change", "enrol"],
