@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.tools.helpers import Commands
+from tests.tools.offices import Offices, offices
 
 
 @pytest.fixture(autouse=True)
@@ -16,3 +19,10 @@ def _no_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
 def sudur(capsys: pytest.CaptureFixture[str]) -> Commands:
     """Runs a command line in this process."""
     return Commands(capsys)
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Offices]:
+    """One ledger with its offices, for all tests of letters."""
+    with offices(tmp_path_factory.mktemp("offices")) as here:
+        yield here

@@ -65,15 +65,15 @@ class Killer(Door):
         self.victim: futures.Future[int] = futures.Future()
 
     def handle(self, name: str, request: Any) -> Any:
-        if name != self._call:
+        if name == self._call:
+            self._left -= 1
+        if name != self._call or self._left:
             return super().handle(name, request)
-        self._left -= 1
-        if self._left:
-            return super().handle(name, request)
+        self.calls.append((name, request))
         if self._after:
-            super().handle(name, request)
+            getattr(self.node, name)(request)
         os.kill(self.victim.result(), signal.SIGKILL)
-        return getattr(self.node, name)(request)
+        return None
 
 
 @contextmanager
@@ -89,11 +89,12 @@ def serving(door: Door) -> Iterator[str]:
         server.stop(None).wait()
 
 
-def killed(node: str, call: str, nth: int, after: bool, *command: str | Path) -> None:
-    """Run a command, ``--node`` left out, that is killed at that call."""
+def killed(node: str, call: str, nth: int, after: bool, *command: str | Path) -> Killer:
+    """Run a command, ``--node`` left out, that is killed at that call; the door, for what passed it."""
     door = Killer(node, call, nth, after)
     with serving(door) as address:
         client = start(*command, "--node", address)
         door.victim.set_result(client.pid)
         ended = finish(client)
     assert ended.code == -signal.SIGKILL, ended
+    return door

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -25,18 +24,11 @@ from tests.tools.offices import (
     REGISTRY,
     UNIVERSITY,
     Offices,
-    offices,
 )
 from tools.agency_session import agency_session
 from tools.client import LedgerClient
 
 SECRET = "ئازاد حسن-نهێنی"
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Offices]:
-    with offices(tmp_path_factory.mktemp("offices")) as here:
-        yield here
 
 
 def ask(served: Offices, sudur: Commands, *more: str | Path, to: int = UNIVERSITY) -> str:
