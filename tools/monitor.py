@@ -19,8 +19,9 @@ from hashlib import sha256
 from typing import Final
 
 from ledger.canonical_json import Json
-from ledger.checkpoints import SignedCheckpoint, open_checkpoint
+from ledger.checkpoints import SignedCheckpoint, parse_checkpoint
 from ledger.errors import SudurError
+from ledger.notes import parse_note
 from ledger.proven_registry import ProvenRegistry
 from ledger.registry_records import KeyRecord
 from ledger.resources import Resources
@@ -48,7 +49,8 @@ _JOURNALLED: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is to be reported. ``agreed_before_ms``: when all had been read before; None: never.
+    """What is to be reported. ``read_ms``: when this was read; ``agreed_before_ms``: when all had been read
+    before, None: never.
 
     ``size`` and ``root`` are of what was read; ``complete``: up to the newest checkpoint. ``findings`` are
     the open alarms, what was not told yet, and all that was acknowledged.
@@ -61,6 +63,7 @@ class Reading:
     root: bytes
     sealed_ms: int | None
     complete: bool
+    read_ms: int
     agreed_ms: int | None
     agreed_before_ms: int | None
     tally: Tally
@@ -144,10 +147,9 @@ class Monitor:
     def _begin(self, seen: Seen | None, signed: SignedCheckpoint, start: int | None) -> Seen:
         """Where to read from, kept, with the newest checkpoint accepted and the register looked through."""
         if seen is not None:
-            ledger = self._ledger
-            check_extends(
-                self._source, open_checkpoint(seen.checkpoint, ledger.origin, ledger.log_keys), signed
-            )
+            note = parse_note(seen.checkpoint)  # verified when it was accepted, maybe by a key of then
+            accepted = SignedCheckpoint(parse_checkpoint(note.text), seen.checkpoint, note)
+            check_extends(self._source, accepted, signed)
             if start is not None and start > seen.tree.size:
                 raise Usage(
                     f"everything between {seen.tree.size} and {start} would never be read",
@@ -286,6 +288,7 @@ class Monitor:
             seen.tree.root(),
             seen.sealed_ms,
             complete,
+            self._register.now_ms(),
             seen.agreed_ms,
             before,
             seen.tally,

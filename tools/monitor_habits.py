@@ -263,6 +263,8 @@ class Habits:
                 None if day is None else _day_of(reader.member("day")),
             )
             reader.done()
+            if len(habits.hours) != _WEEK_HOURS:
+                raise ValueError(f"a week of {len(habits.hours)} hours")
         except (TypeError, ValueError) as error:
             raise FormatError(f"is damaged: {error}", where=reader.where) from None
         return habits

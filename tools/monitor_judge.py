@@ -6,9 +6,10 @@ name and no register knows was made elsewhere: by a thief with a key, or by an i
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from ledger.canonical_json import Json
@@ -20,7 +21,7 @@ from ledger.signatures import key_fingerprint, verify
 from tools.change_text import describe, fingerprint
 from tools.monitor_findings import Finding, Findings, Level, Standing
 from tools.monitor_log import Chunk
-from tools.monitor_registers import OtherRegister, OwnRegister, Row, body_of
+from tools.monitor_registers import NOWHERE, OtherRegister, OwnRegister, Row, body_of
 from tools.monitor_scan import Concerning, MadeChange, OwnSubmission
 from tools.monitor_state import Seen
 from tools.outbox import record_kind
@@ -42,6 +43,8 @@ class Judge:
     held: frozenset[bytes]
     seen: Seen
     findings: Findings
+    _foreign: list[tuple[int, int]] = field(default_factory=list)
+    _counted: int = 0
 
     # --- the register, as it stands by now ---
 
@@ -50,17 +53,16 @@ class Judge:
         seen, size = self.seen, self.seen.tree.size
         settled = 0
         for number, logged in list(seen.unsettled.items()):
-            first = self.register.first_of(number)
-            if first is None:
+            row = self.register.row(number)
+            if row is not None and row.first == NOWHERE:
                 continue
             del seen.unsettled[number]
-            if first == logged:
-                settled += 1
-            elif seen.start < first <= size:
-                self._not_in_log(self.register.row(number))
-        for number, first in self.register.placed_late(seen.rows, seen.start, size):
-            if first <= size:
-                self._not_in_log(self.register.row(number))
+            if row is None or row.first == logged:
+                settled += logged is not None  # in the register, or gone from it: the count below tells
+            elif seen.start < row.first <= size:
+                self._not_in_log(row)
+        for row in self.register.placed_late(seen.rows, seen.start, size):
+            self._not_in_log(row)
         expected, there = seen.placed + settled, self.register.count(seen.start, size)
         if there < expected:
             facts: dict[str, Json] = {"missing": expected - there, "from": str(seen.start)}
@@ -155,9 +157,10 @@ class Judge:
         number = waiting.get(body)
         if number is None:
             number = self.register.refused().get(body)
-            if number is None:
+            row = None if number is None else self.register.row(number)
+            if number is None or row is None:
                 return False
-            facts: dict[str, Json] = {"work": self.register.row(number).work, "records": len(one.records)}
+            facts: dict[str, Json] = {"work": row.work, "records": len(one.records)}
             self._put(Level.WARNING, "LOGGED_THOUGH_REFUSED", str(one.index), one.index, facts)
         self.seen.unsettled[number] = one.first
         return True
@@ -227,15 +230,17 @@ class Judge:
 
     def _owns(self, index: int) -> bool:
         """Whether a record of the agency is there, as far as its registers and the alarms tell."""
-        return (
-            self.register.owns(index)
-            or any(other.owns(index) for other in self.others)
-            or any(
-                one.index is not None and one.index < index <= one.index + one.facts["records"]
+        if self.register.owns(index) or any(other.owns(index) for other in self.others):
+            return True
+        if self._counted != len(self.findings):
+            self._counted = len(self.findings)
+            self._foreign = sorted(
+                (one.index, one.facts["records"])
                 for one in self.findings.all()
-                if one.code == "UNKNOWN_SUBMISSION"
+                if one.code == "UNKNOWN_SUBMISSION" and one.index is not None
             )
-        )
+        place = bisect_left(self._foreign, (index,)) - 1
+        return place >= 0 and index <= sum(self._foreign[place])
 
     # --- keys ---
 

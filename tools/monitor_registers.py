@@ -22,12 +22,19 @@ from tools.register import Register
 from tools.register_schema import APPLICATION, VERSION
 
 _BODY: Final = 50
+NOWHERE: Final = -1
+"""Where the first record of a submission is that was not placed."""
+
+_ROW: Final = (
+    f"SELECT id, work, kind, count, coalesce(first, {NOWHERE}), substr(leaf, 1, {_BODY}), records"
+    " FROM submissions"
+)
 _OWNER: Final = "SELECT first, count FROM submissions WHERE first <= ? ORDER BY first DESC LIMIT 1"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A submission that a register believes to be placed."""
+    """A submission of the register; ``first`` is NOWHERE while it is not placed."""
 
     number: int
     work: int
@@ -56,10 +63,7 @@ class OwnRegister:
 
     def placed(self, after: int, last: int) -> Iterator[Row]:
         """Those whose first record is at an index above ``after`` and up to ``last``, in that order."""
-        sql = (
-            f"SELECT id, work, kind, count, first, substr(leaf, 1, {_BODY}), records FROM submissions"
-            " WHERE first > ? AND first <= ? ORDER BY first"
-        )
+        sql = f"{_ROW} WHERE first > ? AND first <= ? ORDER BY first"
         for row in self._register.rows(sql, (after, last)):
             yield Row(*row)
 
@@ -72,24 +76,15 @@ class OwnRegister:
         count: int = found[0]
         return count
 
-    def placed_late(self, rows: int, after: int, last: int) -> list[tuple[int, int]]:
-        """(id, first) of those with a greater id than ``rows`` that are placed in that range."""
-        sql = "SELECT id, first FROM submissions WHERE id > ? AND +first > ? AND +first <= ?"
-        return list(self._register.rows(sql, (rows, after, last)))
+    def placed_late(self, rows: int, after: int, last: int) -> list[Row]:
+        """Those with a greater id than ``rows`` that are placed in that range."""
+        sql = f"{_ROW} WHERE id > ? AND +first > ? AND +first <= ?"
+        return [Row(*row) for row in self._register.rows(sql, (rows, after, last))]
 
-    def first_of(self, number: int) -> int | None:
-        """Where a submission was placed; None while it is not, or is there no more."""
-        found = self._register.row("SELECT first FROM submissions WHERE id = ?", (number,))
-        return None if found is None else found[0]
-
-    def row(self, number: int) -> Row:
-        found = self._register.row(
-            f"SELECT id, work, kind, count, coalesce(first, 0), substr(leaf, 1, {_BODY}), records"
-            " FROM submissions WHERE id = ?",
-            (number,),
-        )
-        assert found is not None
-        return Row(*found)
+    def row(self, number: int) -> Row | None:
+        """A submission by its id, placed or not; None when it is not there."""
+        found = self._register.row(f"{_ROW} WHERE id = ?", (number,))
+        return None if found is None else Row(*found)
 
     def greatest(self) -> int:
         """The greatest id of a submission; 0 when there is none."""

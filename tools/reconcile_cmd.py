@@ -278,9 +278,8 @@ def _follow(monitor: Monitor, client: LedgerClient, reading: Reading, wanted: _W
                 reading = monitor.read()
                 for one in reading.news:
                     _keep_evidence(wanted.directory, one)
-                new = replace(reading, findings=tuple(reading.news))
-                if new.findings or not wanted.quiet:
-                    _print_now(new, where, wanted.as_json)
+                if reading.news or not wanted.quiet:
+                    _print_now(reading, where, wanted.as_json)
                 monitor.tell(reading.news)
         except (Unavailable, DirectoryInUse) as error:
             remark(f"Trying again in {_PAUSE_S:.0f} s: {error}{_last(reading.agreed_ms)}")
@@ -288,14 +287,17 @@ def _follow(monitor: Monitor, client: LedgerClient, reading: Reading, wanted: _W
 
 
 def _print_now(reading: Reading, where: Where, as_json: bool) -> None:
-    """At once, even into a pipe: one line of JSON, or the words."""
+    """What is new, at once: one line of JSON, or the words; else a line that all is as it was."""
+    new = replace(reading, findings=tuple(reading.news))
     if as_json:
-        typer.echo(json.dumps(report_json(reading, where), ensure_ascii=False))
-    elif reading.findings:
-        for line in report_lines(reading, where):
+        typer.echo(json.dumps(report_json(new, where), ensure_ascii=False))
+    elif new.findings:
+        for line in report_lines(new, where):
             say(line)
     else:
-        say(f"{moment(reading.agreed_ms or 0)}  {reading.size} leaves agree")
+        alarms = f", {len(reading.alarms)} alarms are open" if reading.alarms else ""
+        said = "were read" if reading.complete else "were read, NOT to the end of the log"
+        say(f"{moment(reading.read_ms)}  {reading.size} leaves {said}{alarms}")
 
 
 def _last(agreed_ms: int | None) -> str:

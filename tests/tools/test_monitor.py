@@ -123,6 +123,15 @@ def test_a_lost_answer_is_no_alarm_and_settles(office: Office) -> None:
     assert office.read().alarms == []
 
 
+def test_a_row_that_went_before_it_settled_is_missed(office: Office) -> None:
+    office.issue()
+    office.issue(2, answered=False)
+    assert office.read().alarms == []
+    office.register.run("DELETE FROM submissions WHERE state < 2")
+    (gone,) = office.read().alarms
+    assert (gone.code, gone.facts["missing"]) == ("ROWS_GONE", 1)
+
+
 def test_what_was_refused_and_is_logged_all_the_same_is_told(office: Office) -> None:
     index = office.issue(2, answered=False)
     office.register.run("UPDATE submissions SET state = 3")
