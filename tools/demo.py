@@ -22,6 +22,7 @@ from typing import Annotated, Final
 import typer
 
 from ledger.leaves import MAX_LEAF_SIZE
+from ledger.receipts import MAX_RECEIPT
 from ledger.registry_records import LedgerRecord
 from tools.agency_dir import AgencyDirectory
 from tools.authority_dir import AuthorityDirectory
@@ -140,6 +141,13 @@ def demo(
         say("6. A copy in which one bit is changed:")
         _show_tampered(receipts[0], files[0], trust, data / f"tampered-{files[0].name}")
         say()
+        say("7. The agency revokes the first one. Whoever asks a node for the status of now sees it:")
+        _show_revoked(receipts[0], trust, agency, grpc, url)
+        say()
+        say("8. What the agency has done, by the month; anybody can recompute it from the log:")
+        _sudur("figures", "1", "--node", grpc)
+        _sudur("figures", "1", "--node", grpc, "--recompute")
+        say()
         say("All of it worked.")
         if exit_:
             return
@@ -166,6 +174,12 @@ def _show_tampered(receipt: Path, file: Path, trust: Path, copy: Path) -> None:
     changed[len(changed) // 2] ^= 1
     write_file(copy, bytes(changed))
     _sudur("verify", receipt, copy, "--trust", trust, wanted=EXIT_NOT_GENUINE)
+
+
+def _show_revoked(receipt: Path, trust: Path, agency: Path, grpc: str, url: str) -> None:
+    index = json.loads(read_file(receipt, MAX_RECEIPT + 1))["issue"]["index"]
+    _sudur("agency", "revoke", index, "--reason", "1", "--yes", "--dir", agency, "--node", grpc)
+    _sudur("verify", receipt, "--trust", trust, "--url", url, wanted=EXIT_NOT_GENUINE)
 
 
 def _sudur(*arguments: str | Path, wanted: int = 0, show: bool = True, name: bool = True) -> str:

@@ -12,6 +12,7 @@ from ledger.canonical_json import Json
 from ledger.documents import Field, FieldKind
 from ledger.leaves import NONE, LeafType, leaf_type
 from ledger.records import REASONS, Status, parse_record
+from ledger.references import reference_digits, reference_text
 from ledger.registry_leaf import RegistryLeaf
 from ledger.seals import Seal
 from ledger.submissions import SubmissionLeaf
@@ -142,6 +143,7 @@ def _proven_json(proven: Proven) -> dict[str, Json]:
         "basis": proven.basis.name.lower(),
         "status": proven.status.name.lower(),
         "index": str(proven.index),
+        "reference": reference_digits(proven.index),
         "issued_ms": proven.issued_ms,
         "as_of_ms": proven.as_of_ms,
         "size": str(proven.size),
@@ -199,7 +201,7 @@ def _proven_lines(proven: Proven) -> list[str]:
     lines.append(f"Status:     {proven.status.name.lower()}, as of {moment(proven.as_of_ms)}")
     if proven.changed is not None:
         lines += _changed_lines(proven.changed)
-    lines.append(f"Reference:  index {proven.index}")
+    lines.append(f"Reference:  {reference_text(proven.index)} (index {proven.index})")
     # What the issuer wrote stands between quotation marks, and apart from what was checked here: no
     # text can pass itself off as a file that was compared.
     texts = [one for one in proven.fields[1:] if one.kind is FieldKind.TEXT]
