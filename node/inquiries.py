@@ -141,14 +141,16 @@ class Inquiries:
         chunk = self._store.object(published.state.status.hashes[chunk_of(subject)])
         status = read_status(chunk, subject)
         latest = self._store.latest_status(subject)
-        while latest is not None and latest != subject:
-            change = StatusChange.decode(self._store.leaf(latest))
-            if latest < published.size:
-                time_ms = self._store.block_of(latest).time_ms
-                replacement = None if change.replacement == NONE else change.replacement
-                return Standing(status, latest, time_ms, change.reason, replacement)
-            latest = change.previous  # in a block that is not published yet: the one before it
-        return Standing(status)
+        if latest is not None and latest >= published.size:  # of a block that is not published yet
+            events = self._store.events(subject, subject + 1)
+            earlier = [at for _, at, kind in events if kind is LeafType.STATUS and at < published.size]
+            latest = earlier[-1] if earlier else None
+        if latest is None:
+            return Standing(status)
+        change = StatusChange.decode(self._store.leaf(latest))
+        time_ms = self._store.block_of(latest).time_ms
+        replacement = None if change.replacement == NONE else change.replacement
+        return Standing(status, latest, time_ms, change.reason, replacement)
 
     # --- exchanges ---
 
@@ -237,20 +239,24 @@ class Inquiries:
             return kept
         named = self._named(self._node.published, agency)
         figures, size = await asyncio.to_thread(self._store.figures, agency)
-        block = self._store.block_of(size - 1)
         try:
             async with asyncio.timeout(_RELEASE_WAIT_S):
-                await self._releases.block(block.number)
+                await self._published(size)
         except TimeoutError:
             raise ReadOnly("the newest block is not published yet", where="figures") from None
-        if self._node.published.size < size:
-            raise Stopping("this node is shutting down", fix="connect again, or to another node")
-        found = AgencyFigures(named, figures, AsOf(size, block.time_ms))
+        found = AgencyFigures(named, figures, AsOf(size, self._store.block_of(size - 1).time_ms))
         self._figures[agency] = found
         self._figures.move_to_end(agency)
         if len(self._figures) > _KEPT_FIGURES:
             self._figures.popitem(last=False)
         return found
+
+    async def _published(self, size: int) -> None:
+        """Return when the tree of ``size`` is published. Raises Stopping."""
+        while (published := self._node.published).size < size:
+            await self._releases.block(published.head.block + 1)
+            if self._node.published is published:
+                raise Stopping("this node is shutting down", fix="connect again, or to another node")
 
 
 def _as_of(published: Published) -> AsOf:

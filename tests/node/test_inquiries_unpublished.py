@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -17,6 +17,7 @@ from ledger.leaves import NONE
 from ledger.records import NO_HASH, Answer, Outcome, Send, SendKind, Status, StatusChange
 from ledger.references import reference_digits
 from node import inquiries as module
+from node.codec import BlockInfo
 from node.errors import NotFound, ReadOnly, Stopping
 from node.inquiries import Inquiries
 from node.node import LedgerNode
@@ -29,6 +30,25 @@ from tests.ledger.world import commitment, issue
 from tests.node.served import serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+class Applying:
+    """A store amid applying a block: its rows are there, and nothing may be read that they point to."""
+
+    def __init__(self, store: Store, size: Callable[[], int]) -> None:
+        self._store = store
+        self._size = size
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def leaf(self, index: int) -> bytes:
+        assert index < self._size()
+        return self._store.leaf(index)
+
+    def block_of(self, index: int) -> BlockInfo:
+        assert index < self._size()
+        return self._store.block_of(index)
 
 
 @dataclass
@@ -87,6 +107,7 @@ async def logged(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ahea
 @pytest.fixture
 def ahead(logged: Ahead) -> Ahead:
     behind = Behind(logged.behind.store, logged.behind.published)
+    behind.store = cast("Store", Applying(behind.store, lambda: behind.published.size))
     return Ahead(behind, logged.newest, logged.document, logged.waiting)
 
 
