@@ -203,8 +203,12 @@ class BulkIssuer:
         for ids in unsaved:
             if entry.external in ids:
                 return Fault(column, f"the id stands for other contents in row {ids[entry.external]}")
+        if entry.row <= work.rows and self._register.documents.came_from(
+            entry.external, work.number, entry.row
+        ):
+            return Repeat.NO
         there = self._register.documents.by_external(entry.external)
-        if there is None or (there.work == work.number and there.row == entry.row):
+        if there is None:
             return Repeat.NO
         if [one.slot() for one in there.fields] != entry.slots:
             place = "" if there.index is None else f", at index {there.index}"

@@ -179,13 +179,20 @@ class Documents:
                 return one
         return None
 
+    def came_from(self, external: str, work: int, row: int) -> bool:
+        """Whether the document of this row of a work's table is here under this id. 5 µs."""
+        mark = self._register.box.mark("external", external.encode())
+        sql = "SELECT 1 FROM documents WHERE external = ? AND work = ? AND row = ?"
+        return self._register.has(sql, (mark, work, row))
+
     def candidates(
         self, fields: Sequence[Field] | str, limit: int = 10
     ) -> list[tuple[float, StoredDocument]]:
         """The documents that share most with what was read off a paper, the likeliest first.
 
         Words are compared folded, and rare ones count more; the score is the share of what was asked for
-        that was found, 0 to 1. About 2 ms for each word at a million documents. Raises RegisterProblem.
+        that was found, 0 to 1. About 0.1 s for each word at a million documents. Raises
+        RegisterProblem.
         """
         text = fields if isinstance(fields, str) else text_of(fields)
         return [(match.score, self.get(match.document)) for match in self.search.find(text, limit)]

@@ -40,7 +40,8 @@ _MAX_ASKED: Final = 64
 _MAX_SEEDS: Final = 20_000
 """Most postings that are read to gather candidates: the rarest words come first."""
 
-_MAX_JUDGED: Final = 2_000
+_MAX_JUDGED: Final = 400
+"""Most candidates of which every word is looked up."""
 
 
 @dataclass(frozen=True, slots=True)
