@@ -32,7 +32,7 @@ class Slip:
     """What stands on a slip. Times in ms; numbers as reference numbers in groups.
 
     ``document``: the number of the document that the answer confirmed; ``verdict`` and ``reason``
-    what its receipt proves, None without one. ``doubtful``: the answer was signed with a key that was reported
+    what its receipt proves, None without one. ``doubtful``: a key that signed the answer was reported
     stolen. ``as_of_ms`` is the time of the newest seal.
     """
 

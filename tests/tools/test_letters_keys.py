@@ -83,9 +83,8 @@ def test_a_stolen_key_makes_a_request_doubtful(apart: Offices, sudur: Commands) 
 
 
 def test_a_successor_answers(apart: Offices, sudur: Commands) -> None:
-    (asked,) = apart.run(
-        sudur, REGISTRY, "request", "--to", str(UNIVERSITY), "--field", "holder=y", "--signer", "desk-9"
-    )
+    words = ("request", "--to", str(UNIVERSITY), "--signer", "desk-9")
+    (asked,) = apart.run(sudur, REGISTRY, *words, "--field", "holder=y")
     apart.enrol(THIRD, "Successor")
     apart.decide("successor", str(UNIVERSITY), str(THIRD))
     refused = sudur("agency", *words, "--field", "a=b", *apart.at(REGISTRY))
