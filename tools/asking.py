@@ -145,7 +145,8 @@ class Asking:
         if final >= desk.registry.log.size:
             return
         assert one.index is not None
-        answer = desk.records.answer(final, one.index).record
+        logged = desk.records.answer(final, one.index)
+        answer = logged.record
         send = Send.decode(desk.registry.log.leaf(one.index).leaf)
         keys = desk.keys
         try:
@@ -158,6 +159,7 @@ class Asking:
             _, plaintext = reply_plaintext(reply, desk.genesis, answer.agency, desk.agency)
             kept = None if receipt is None else self._letters.keep(receipt.encode())
             self._letters.answered(one, self._letters.keep(plaintext), fault, kept)
+            self._letters.doubt(one, logged.doubtful)
             desk.register.journal.write(
                 desk.outbox.officer, "answered", {"letter": one.name, "outcome": reply.outcome.value}
             )
@@ -198,6 +200,12 @@ class Asking:
         with self._desk.register.transaction():
             self._letters.set_receipt(one, self._letters.keep(receipt.encode()))
         return receipt, self.verdict(receipt)
+
+    def looked_at_again(self, one: Filed) -> Filed:
+        """A letter with whether its answer is doubtful as of now: a key may be reported stolen any day."""
+        if one.final is not None and one.index is not None and one.reminds is None:
+            self._letters.doubt(one, self._desk.records.answer(one.final, one.index).doubtful)
+        return self._letters.get(one.number)
 
     def verdict(self, receipt: Receipt) -> Verdict:
         """What a receipt proves, by the pinned ledger alone."""

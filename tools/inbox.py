@@ -7,11 +7,12 @@ come to light, or a reminder may bring the same letter in an envelope that opens
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ledger.documents import FieldKind
 from ledger.envelope_bodies import Letter, letter_plaintext
-from ledger.errors import CommitmentMismatch, NotEntitled
+from ledger.errors import CommitmentMismatch, NotEntitled, ProofInvalid
 from ledger.inquiries import Sent
 from ledger.leaves import LeafType, leaf_type
 from ledger.records import NO_HASH, Answer, Outcome, Send, SendKind
@@ -65,31 +66,45 @@ class Inbox:
 
     # --- taking in ---
 
-    def take_in(self) -> None:
+    def take_in(self, predecessors: Sequence[int] = ()) -> None:
         """Keep what has come since, and learn what has become of what is there.
 
-        Raises ProofInvalid when the node shows what the log does not have, NoEnvelopeKey, Unavailable:
-        what was taken in before stays.
+        ``predecessors``: agencies that were handed over to this one, whose letters it answers as well.
+        Raises ProofInvalid when the node shows what the log does not have, NotEntitled for one that is no
+        predecessor, NoEnvelopeKey, Unavailable: what was taken in before stays.
         """
         desk = self._desk
         desk.renew()
-        size = desk.registry.log.size
-        for sent in desk.session.client.sends_to(desk.agency, self._letters.next_place()):
-            if sent.index >= size:
-                break
-            self._take(sent)
+        for agency in predecessors:
+            if desk.agency not in desk.records.heirs(agency):
+                raise NotEntitled(f"{desk.title(agency)} was not handed over to this agency", where="--for")
+        self._take_all(desk.agency, self._letters.next_place())
+        for agency in predecessors:
+            self._take_all(agency, 0)
         desk.refresh()
         for one in self._letters.every(Way.RECEIVED):
-            if one.content is None and one.final is None:
-                self._open_again(one)
+            if one.final is None and one.index is not None:
+                self._letters.doubt(one, desk.records.send(one.index).doubtful)
+                if one.content is None:
+                    self._open_again(one)
         self.let_go()
 
-    def _take(self, sent: Sent) -> None:
+    def _take_all(self, recipient: int, start: int) -> None:
+        """What was sent to an agency, up to the checkpoint, but for what is there already."""
+        desk = self._desk
+        there = {one.index for one in self._letters.every(Way.RECEIVED)} if start == 0 else set()
+        for sent in desk.session.client.sends_to(recipient, start):
+            if sent.index >= desk.registry.log.size:
+                break
+            if sent.index not in there:
+                self._take(sent, recipient)
+
+    def _take(self, sent: Sent, recipient: int) -> None:
         desk = self._desk
         proven = desk.records.send(sent.index)
         send = proven.record
-        if send.recipient != desk.agency:
-            raise NotEntitled(f"leaf {sent.index} went to agency {send.recipient}, not here")
+        if send.recipient != recipient:
+            raise ProofInvalid(f"leaf {sent.index} went to agency {send.recipient}, not {recipient}")
         letter, fault = self._open(send)
         with desk.register.transaction():
             content = None if letter is None else self._keep(letter)
@@ -132,10 +147,10 @@ class Inbox:
             if not leaf or leaf_type(leaf) is not LeafType.SEND:
                 raise
             send = Send.decode(leaf)
-            if send.recipient == self._desk.agency:
+            if self._desk.agency in self._desk.records.heirs(send.recipient):
                 raise
             raise NotEntitled(
-                f"it went to agency {send.recipient}, and only that agency answers it",
+                f"it went to agency {send.recipient}, and only that agency or its successor answers it",
                 where=reference_text(index),
             ) from None
 

@@ -58,6 +58,12 @@ def list_(
     directory: Directory,
     every: Annotated[bool, typer.Option("--all", help="What is answered too.")] = False,
     receive: Annotated[bool, typer.Option("--receive", help="Mark all that is listed as received.")] = False,
+    predecessor: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--for", metavar="AGENCY", min=1, help="An agency that was handed over to yours: its letters too."
+        ),
+    ] = None,
     signer: Signers = None,
     trust: FirstTrust = None,
     url: ResourcesUrl = None,
@@ -74,7 +80,7 @@ def list_(
     with office(
         directory, node, signer=signer, trust=trust, url=url, passphrase_file=passphrase_file
     ) as here:
-        here.inbox.take_in()
+        here.inbox.take_in(predecessor or ())
         found = [
             one
             for one in here.desk.letters.every(Way.RECEIVED)

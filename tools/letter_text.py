@@ -133,7 +133,8 @@ def letter_line(desk: Desk, letter: Filed) -> str:
     if reminders := len(desk.letters.reminders(letter)):
         parts.append(f"{reminders} reminder{'s' if reminders > 1 else ''}")
     if letter.doubtful:
-        parts.append("DOUBTFUL: a key that signed it is reported stolen")
+        what = "it" if letter.way is Way.RECEIVED else "the answer"
+        parts.append(f"DOUBTFUL: a key that signed {what} is reported stolen")
     return "  ".join(parts)
 
 

@@ -41,7 +41,8 @@ class Filed:
 
     ``work`` and ``state`` (tools.outbox.State) are those of the agency's own letter. ``received_ms`` and
     ``final_ms`` are when it was answered, as the node says; ``fault`` and ``reply_fault`` why an envelope
-    does not open. ``content``, ``reply`` and ``receipt`` are there when not None. ``held``: whether the
+    does not open. ``doubtful``: a key that signed what came (the letter, or the answer to the agency's own)
+    was reported stolen. ``content``, ``reply`` and ``receipt`` are there when not None. ``held``: whether the
     node may still hold the envelope that came.
     """
 
@@ -164,6 +165,11 @@ class Letters:
         """A newer receipt in place of the one that came."""
         self._register.run("UPDATE letters SET receipt = ? WHERE id = ?", (receipt, letter.number))
         self._register.run("DELETE FROM contents WHERE id = ?", (letter.receipt,))
+
+    def doubt(self, letter: Filed, doubtful: bool) -> None:
+        """Whether what came was signed with a key that was reported stolen since."""
+        if doubtful != letter.doubtful:
+            self._register.run("UPDATE letters SET doubtful = ? WHERE id = ?", (int(doubtful), letter.number))
 
     def dropped(self, letter: Filed) -> None:
         """The node no longer holds the envelope that came."""

@@ -152,7 +152,7 @@ def show(
     index = number(text)
     with office(directory, node, signer=signer, url=url, passphrase_file=passphrase_file) as here:
         here.asking.collect()
-        one = own(here.desk.letters.every(Way.SENT), index, text)
+        one = here.asking.looked_at_again(own(here.desk.letters.every(Way.SENT), index, text))
         renewed = here.asking.renewed(one)
         verdict = None if renewed is None else renewed[1]
         passed = here.asking.passed_on(one)
@@ -285,6 +285,7 @@ def _slip(here: Office, one: Filed, verdict: Verdict | None) -> Slip:
         document="" if reply.issued is None else reference_text(reply.issued.index),
         confirmed=() if reply.issued is None else reply.issued.document.shown[1:],
         verdict=None if verdict is None else verdict.code,
+        doubtful=one.doubtful,
         reason="" if verdict is None else verdict.reason,
         as_of_ms=log.seal.time_ms,
         size=log.size,

@@ -31,8 +31,9 @@ class Language(StrEnum):
 class Slip:
     """What stands on a slip. Times in ms; numbers as reference numbers in groups.
 
-    ``document``: the number of the document that the answer confirmed; ``verdict`` and ``receipt_fields``
-    what its receipt proves, None without one. ``as_of_ms`` is the time of the newest seal.
+    ``document``: the number of the document that the answer confirmed; ``verdict`` and ``reason``
+    what its receipt proves, None without one. ``doubtful``: a key that signed the answer was reported
+    stolen. ``as_of_ms`` is the time of the newest seal.
     """
 
     origin: str
@@ -53,6 +54,7 @@ class Slip:
     confirmed: Sequence[Field]
     verdict: VerdictCode | None
     reason: str
+    doubtful: bool
     as_of_ms: int
     size: int
 
@@ -219,6 +221,7 @@ def slip_html(slip: Slip, language: Language) -> str:
         rows.append((words["successor"], _text(slip.successor)))
     if slip.note:
         rows.append((words["note"], _text(slip.note)))
+    doubt = f'<p class="result">{escape(_VERDICTS[language][VerdictCode.DOUBTFUL])}</p>'
     parts = [
         "<!DOCTYPE html>",
         f'<html lang="{code}" dir="{direction}"><head><meta charset="utf-8">',
@@ -229,6 +232,7 @@ def slip_html(slip: Slip, language: Language) -> str:
         f"<title>{escape(words['title'])} {escape(slip.request)}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{escape(words['title'])}</h1>",
         f'<p class="result">{escape(_OUTCOMES[language][slip.outcome])}</p>',
+        doubt if slip.doubtful else "",
         _table(rows),
         f"<h2>{escape(words['question'])}</h2>",
         _fields(slip.question, words["file"]),

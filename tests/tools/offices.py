@@ -56,14 +56,35 @@ class Offices:
         assert done.code == 0, done
         return json.loads(done.out)
 
+    def decide(self, *words: str | Path) -> None:
+        """A command of the authority, which has to work."""
+        work("authority", *words, "--dir", self.root / "authority", "--node", self.grpc)
+
+    def key(self, agency: int, use: str, label: str) -> Path:
+        """A new key of an agency; its public file."""
+        work("agency", "keygen", "--dir", self.dir(agency), "--use", use, "--label", label)
+        return self.dir(agency) / f"{label}.pub.json"
+
+    def enrol(self, agency: int, name: str, *more: str | Path, desks: int = 1, envelope: bool = True) -> None:
+        """Enrol the next agency, whose number this has to be, with all roles, and pin its directory."""
+        files = [self.key(agency, "submit", f"desk-{number}") for number in range(1, desks + 1)]
+        files += [self.key(agency, "envelope", "envelope")] if envelope else []
+        keys = [word for file in files for word in ("--key", file)]
+        roles = [word for role in ("issue", "request", "circulate", "enrol") for word in ("--role", role)]
+        names = ("--name", f"en={name}", "--name", f"ku=فەرمانگەی {agency}")
+        self.decide("enrol", *names, "--type", "1", *roles, *keys, *more)
+        work("agency", "inbox", *self.at(agency), "--trust", self.trust, "--signer", "desk-1")
+
+
+def work(*arguments: str | Path) -> None:
+    """A command that has to work, in this process."""
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as said:
+        assert run([str(one) for one in arguments]) == 0, said.getvalue()
+
 
 @contextmanager
 def offices(root: Path) -> Iterator[Offices]:
     """Serve a new ledger in ``root``, to which the directories of all agencies are pinned."""
-
-    def work(*arguments: str | Path) -> None:
-        with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as said:
-            assert run([str(one) for one in arguments]) == 0, said.getvalue()
 
     authority = root / "authority"
     work("authority", "init", "--dir", authority, "--origin", "test.example/letters")
@@ -78,23 +99,13 @@ def offices(root: Path) -> Iterator[Offices]:
         here = Offices(root, addresses["grpc"], addresses["url"], node)
         (root / "degree.json").write_text(json.dumps(DEGREE))
         (root / "policy.json").write_text(json.dumps(TWO_OFFICERS))
-        at = ("--dir", authority, "--node", here.grpc)
-        work("authority", "define-type", root / "degree.json", *at)
-        for agency, name in enumerate(("Registry", "University", "Ministry", "Careful", "Keyless"), 1):
-            keys: list[str | Path] = []
-            labels = ("desk-1", "desk-2") if agency == CAREFUL else ("desk-1",)
-            for label in labels:
-                work("agency", "keygen", "--dir", here.dir(agency), "--label", label)
-                keys += ["--key", here.dir(agency) / f"{label}.pub.json"]
-            if agency != KEYLESS:
-                work("agency", "keygen", "--dir", here.dir(agency), "--use", "envelope")
-                keys += ["--key", here.dir(agency) / "envelope.pub.json"]
-            roles = [word for role in ("issue", "request", "circulate", "enrol") for word in ("--role", role)]
-            more: list[str | Path] = ["--policy", root / "policy.json"] if agency == CAREFUL else []
-            above = ["--parent", str(MINISTRY)] if agency > MINISTRY else []
-            work("authority", "enrol", *at, "--name", f"en={name}", "--name", f"ku=فەرمانگەی {agency}",
-                 "--type", "1", *roles, *keys, *more, *above)  # fmt: skip
-            work("agency", "inbox", *here.at(agency), "--trust", here.trust, "--signer", "desk-1")
+        here.decide("define-type", root / "degree.json")
+        here.enrol(REGISTRY, "Registry")
+        here.enrol(UNIVERSITY, "University")
+        here.enrol(MINISTRY, "Ministry")
+        below = ("--parent", str(MINISTRY))
+        here.enrol(CAREFUL, "Careful", *below, "--policy", root / "policy.json", desks=2)
+        here.enrol(KEYLESS, "Keyless", *below, envelope=False)
         yield here
     finally:
         node.send_signal(signal.SIGTERM)

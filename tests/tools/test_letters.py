@@ -206,7 +206,9 @@ def test_what_cannot_be_answered(served: Offices, sudur: Commands) -> None:
     number = ask(served, sudur)
     at = served.at(MINISTRY)
     assert_one_line(
-        sudur("agency", "answer", number, "denied", *at), 1, "went to agency 2, and only that agency"
+        sudur("agency", "answer", number, "denied", *at),
+        1,
+        "went to agency 2, and only that agency or its successor",
     )
     assert_one_line(sudur("agency", "answer", number, "denied", *served.at(REGISTRY)), 1, "went to agency 2")
     assert_one_line(sudur("agency", "inbox", "show", number, *at), 1, "went to agency 2")
