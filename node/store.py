@@ -81,6 +81,9 @@ from node.journal import CandidateBlock, Head
 KEEP_SUPERSEDED_MS: Final = 3_600_000
 """How long a status chunk or a list stays after a newer one replaced it."""
 
+EVENTS_EACH: Final = 64
+"""Most events of one subject that are listed, its latest STATUS not counted."""
+
 _HEAD_KEY: Final = b"head"
 _PRUNE_STEP_MS: Final = 3_600_000
 _PRUNE_AT_ONCE: Final = 256
@@ -388,15 +391,31 @@ class Store:
     # --- by agency, by subject ---
 
     def events(self, start: int, end: int) -> Iterator[tuple[int, int, LeafType]]:
-        """(subject, index, type) of each STATUS and ATTEST on subjects from ``start`` to, without, ``end``.
+        """(subject, index, type) of STATUS and ATTEST leaves on subjects from ``start`` to, without, ``end``.
 
-        In the order of subjects, then of indexes.
+        In the order of subjects, then of indexes: of each subject the first 64 and, behind them, its latest
+        STATUS. Anybody with the role to attest can put any number on one subject, and must not bury the
+        others under them.
         """
-        for key, row in self._db.rows(EVENTS, codec.u64(start)):
-            subject, index = codec.split_event(key)
-            if subject >= end:
+        while start < end:
+            taken: list[int] = []
+            subject = start
+            for key, row in self._db.rows(EVENTS, codec.u64(start)):
+                found, index = codec.split_event(key)
+                if found >= end:
+                    return
+                if found != subject:
+                    subject, taken = found, []
+                if len(taken) == EVENTS_EACH:
+                    break
+                taken.append(index)
+                yield subject, index, LeafType(row[0])
+            else:
                 return
-            yield subject, index, LeafType(row[0])
+            latest = self.latest_status(subject)
+            if latest is not None and latest > taken[-1]:
+                yield subject, latest, LeafType.STATUS
+            start = subject + 1
 
     def sends_to(self, recipient: int, start: int) -> Iterator[int]:
         """The indexes of the SENDs to an agency, from ``start`` on, ascending."""

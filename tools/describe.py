@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from enum import IntEnum
+from typing import Final
 
 from ledger.attestations import attestation_name
 from ledger.canonical_json import Json
@@ -58,6 +59,8 @@ def leaf_json(leaf: bytes) -> dict[str, Json]:
         body["extras"] = [{"kind": number, "root": root.hex()} for number, root in seal.extras]
     else:
         body = _values(parse_record(leaf))
+        if "kind" in body:  # of an ATTEST or a SEND; the name is the leaf's
+            body[_KIND_OF[kind]] = body.pop("kind")
     return {"kind": kind.name, **body}
 
 
@@ -70,6 +73,7 @@ def leaf_text(index: int, leaf: bytes) -> str:
     return "\n".join(lines)
 
 
+_KIND_OF: Final = {LeafType.ATTEST: "attestation", LeafType.SEND: "sent"}
 _U64: frozenset[str] = frozenset(
     ("subject", "previous", "replacement", "follows", "first", "last", "block", "documents")
 )

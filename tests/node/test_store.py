@@ -333,6 +333,20 @@ def test_events_of_subjects(world: World, pair: LedgerNode) -> None:
     assert list(pair.store.events(65_536, 131_072)) == []
 
 
+def test_a_flood_on_one_subject_buries_no_other(world: World, pair: LedgerNode) -> None:
+    one = world.put(pair, 1, Issue(1, 1, Basis.ORIGINAL, bytes(32)), Issue(1, 1, Basis.ORIGINAL, b"2" * 32))
+    first = world.put(pair, 2, *(Attest(2, one, 3, b"%032d" % n) for n in range(100)))
+    changed = world.put(pair, 1, StatusChange(1, one, one, Status.SUSPENDED, 0, NONE))
+    other = world.put(pair, 2, Attest(2, one + 1, 1, NO_HASH))
+    flood = [(one, first + n, LeafType.ATTEST) for n in range(64)]
+    assert list(pair.store.events(0, 65_536)) == [
+        *flood,
+        (one, changed, LeafType.STATUS),
+        (one + 1, other, LeafType.ATTEST),
+    ]
+    assert list(pair.store.events(one, one + 1)) == [*flood, (one, changed, LeafType.STATUS)]
+
+
 def test_figures_are_as_of_a_size(world: World, pair: LedgerNode, tmp_path: Path) -> None:
     asked = world.put(pair, 2, send(due=3), send())
     day, month = utc_day(pair.published.state.time_ms), month_of(pair.published.state.time_ms)
@@ -357,27 +371,6 @@ def test_figures_are_as_of_a_size(world: World, pair: LedgerNode, tmp_path: Path
     store = Store(tmp_path / "data" / "db")
     assert {agency: store.figures(agency) for agency in (0, 1, 2)} == everything
     store.close()
-
-
-def test_figures_are_never_of_two_blocks(
-    world: World, pair: LedgerNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A block that comes while they are read: they are read again."""
-    world.put(pair, 2, send(), send(due=1))
-    real = Database.rows
-    blocks: list[int] = []
-
-    def rows(self: Database, family: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        for row in real(self, family, start):
-            if family == database.FIGURES and not blocks:
-                blocks.append(world.put(pair, 2, send(), send(due=1)))
-            yield row
-
-    monkeypatch.setattr(Database, "rows", rows)
-    figures, size = pair.store.figures(1)
-    assert blocks
-    assert size == pair.published.size
-    assert sorted(figures.values()) == [2, 4, 4]
 
 
 @pytest.mark.parametrize(

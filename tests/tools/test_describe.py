@@ -8,9 +8,10 @@ import unicodedata
 import pytest
 
 from ledger.documents import Field
-from ledger.records import Basis, Status
+from ledger.leaves import NONE
+from ledger.records import Attest, Basis, Send, SendKind, Status
 from ledger.verdicts import Proven, Verdict, VerdictCode
-from tools.describe import verdict_text
+from tools.describe import leaf_json, leaf_text, verdict_text
 from tools.ui import printable, quoted
 
 
@@ -79,3 +80,12 @@ def test_nothing_unseen_is_printed() -> None:
     assert printable("\u061c\u200e\u200f\u2066\u2069\U000e0041") == (
         "\\u061c\\u200e\\u200f\\u2066\\u2069\\U000e0041"
     )
+
+
+def test_each_leaf_is_called_by_its_name() -> None:
+    """ATTEST and SEND have a kind of their own, which must not take the place of the leaf's."""
+    attest = Attest(1, 2, 3, bytes(32))
+    send = Send(1, 2, bytes(32), SendKind.REQUEST, 0, NONE, bytes(32))
+    assert leaf_text(9, attest.encode()).splitlines()[0] == "9  ATTEST"
+    assert leaf_json(attest.encode())["attestation"] == 3
+    assert (leaf_json(send.encode())["kind"], leaf_json(send.encode())["sent"]) == ("SEND", "request")
