@@ -205,6 +205,7 @@ class Register:
                 "journal_mode = WAL",
                 "synchronous = FULL",
                 "trusted_schema = OFF",
+                "cache_size = -65536",
             ):
                 self._database.execute(f"PRAGMA {setting}")
             self._database.execute("PRAGMA foreign_keys = ON")
