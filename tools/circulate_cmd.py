@@ -39,7 +39,7 @@ from tools.ui import emit_json, say
 app = group_with_default("list", help="Who has received and answered what you circulated.")
 
 _MAX_LIST: Final = 1 << 20
-_MAX_RECIPIENTS: Final = 10_000
+_MAX_RECIPIENTS: Final = 2_048
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ledger.canonical_json import Json
-from ledger.documents import FieldKind
+from ledger.envelope_bodies import Letter
 from ledger.leaves import LeafType, leaf_type
 from ledger.registry_records import AgencyRecord
 from tools.agency_dir import AgencyDirectory
@@ -31,6 +31,7 @@ from tools.describe import leaf_json
 from tools.errors import SubmissionFileProblem, Usage
 from tools.files import locked
 from tools.issuing import WORK, Issuer
+from tools.letter_text import OUTCOMES, field_text
 from tools.options import Json_, PassphraseFile, connect
 from tools.register import system_ms
 from tools.submission_files import (
@@ -191,12 +192,22 @@ def _show(work: SubmissionFile, most: int) -> None:
     for position, one in enumerate(work.openings[:most], 1):
         say(f"Document {position}:")
         for field in one.fields[1:]:
-            if field.kind is FieldKind.TEXT:
-                say(f"  {printable(field.name)}: {quoted(field.value.decode())}")
-            else:
-                say(f"  file {printable(field.name)}: SHA-256 {field.value.hex()}")
+            say(f"  {field_text(field)}")
     if len(work.openings) > most:
         say(f"and {len(work.openings) - most} documents more, of which --show N shows N")
+    for said in work.contents():
+        if isinstance(said, Letter):
+            say("A letter that says:")
+            for field in said.document.fields[1:]:
+                say(f"  {field_text(field)}")
+            continue
+        say(f"An answer: {OUTCOMES[said.outcome]}")
+        if said.issued is not None:
+            say(f"  with the document at index {said.issued.index}")
+        if said.successor is not None:
+            say(f"  passed on to agency {said.successor}")
+        if said.note:
+            say(f"  note: {quoted(said.note)}")
     others = [
         leaf for one in work.submissions for leaf in one.leaves() if leaf_type(leaf) is not LeafType.ISSUE
     ]

@@ -235,6 +235,15 @@ class Letters:
             )
         return self.letter_of(filed.content)
 
+    def said_by(self, submission: int) -> list[bytes]:
+        """What the letters and the reply of one submission say, as their envelopes seal it; each once."""
+        rows = self._register.rows(
+            "SELECT DISTINCT content FROM letters WHERE submission = ? UNION SELECT l.reply FROM letters l"
+            " JOIN decisions d ON d.letter = l.id WHERE d.submission = ?",
+            (submission, submission),
+        )
+        return [self._content(number, MAX_PLAINTEXT) for (number,) in list(rows)]
+
     def letter_of(self, content: int) -> Letter:
         """The letter in a content."""
         try:

@@ -1,13 +1,15 @@
 """Submission files: one officer's work on the way to the next officer's signature.
 
-A file holds SUBMISSIONs with the signatures so far, their records, and for ISSUE records what opens them:
-the seeds and fields. So the next officer's tool recomputes every commitment, shows what is to be signed,
-and signs it on another machine without any network. It is as private as the documents in it (0600).
+A file holds SUBMISSIONs with the signatures so far, their records, and what opens them: of ISSUE records
+the seeds and fields, of SENDs and ANSWERs what their envelopes say. So the next officer's tool recomputes
+every commitment, shows what is to be signed, and signs it on another machine without any network. It is
+as private as the documents in it (0600).
 
 Canonical JSON with a newline: {"format": "sudur-submission/v1", "genesis", "agency", "work", "kind",
 "submissions": [{"claimed", "records", "signatures": [{"key", "algorithm", "public_key", "signature"}]}],
-"openings": [{"seed", "fields": [[kind, name, value]]}]}; bytes in base64, u64 in decimal text, a file's
-value in base64; ``openings`` are those of the ISSUE records, in their order.
+"openings": [{"seed", "fields": [[kind, name, value]]}], "said": [plaintext]}; bytes in base64, u64 in
+decimal text, a file's value in base64; ``openings`` are those of the ISSUE records, in their order,
+``said`` what the SENDs and ANSWERs commit to, each once.
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ from typing import Final
 from ledger.canonical_json import Json, Reader, base64_text, encode, parse, parse_base64, u64_text
 from ledger.changes import MAX_AGENCY, MAX_KEY_NUMBER
 from ledger.documents import MAX_FIELDS, SEED_SIZE, Commitments, Document, Field, FieldKind
-from ledger.errors import FormatError, SignatureInvalid
+from ledger.envelope_bodies import Letter, Reply
+from ledger.envelopes import MAX_PLAINTEXT, read_plaintext
+from ledger.errors import CommitmentMismatch, FormatError, SignatureInvalid
 from ledger.hashing import leaf_hashes, merkle_root
-from ledger.records import MAX_RECORDS, Issue, Record, parse_record
+from ledger.records import MAX_RECORDS, NO_HASH, Answer, Issue, Record, Send, parse_record
 from ledger.signatures import key_fingerprint, verify
 from ledger.signing_policy import DAY_MS, RecordKind
 from ledger.submissions import MAX_SIGNATURES, KeySignature, SubmissionLeaf, unpack
@@ -133,6 +137,7 @@ class SubmissionFile:
     kind: str
     submissions: tuple[Unsent, ...]
     openings: tuple[Opening, ...]
+    said: tuple[bytes, ...] = ()
 
     def encode(self) -> bytes:
         body = {
@@ -143,6 +148,7 @@ class SubmissionFile:
             "kind": self.kind,
             "submissions": [one.to_json() for one in self.submissions],
             "openings": [one.to_json() for one in self.openings],
+            "said": [base64_text(one) for one in self.said],
         }
         return encode(body) + b"\n"
 
@@ -166,6 +172,10 @@ class SubmissionFile:
                 Opening.from_json(one)
                 for one in reader.members("openings", limit=MAX_SUBMISSIONS * MAX_RECORDS)
             ),
+            tuple(
+                parse_base64(one, reader.at("said"), limit=MAX_PLAINTEXT) if isinstance(one, str) else b""
+                for one in reader.items("said", limit=MAX_SUBMISSIONS * MAX_RECORDS)
+            ),
         )
         reader.done()
         file._check_contents()
@@ -175,6 +185,13 @@ class SubmissionFile:
         """All records, in order. Raises LeafFormatError."""
         for one in self.submissions:
             yield from map(parse_record, one.leaves())
+
+    def contents(self) -> Iterator[Letter | Reply]:
+        """What the SENDs and ANSWERs say. Raises FormatError, CommitmentMismatch."""
+        for plaintext in self.said:
+            route, body = read_plaintext(plaintext)
+            is_letter = Letter.FORMAT.encode() in body[:4096]
+            yield Letter.decode(body, route.sender) if is_letter else Reply.decode(body)
 
     def counts(self) -> dict[RecordKind, int]:
         """How many records of each kind that a policy counts."""
@@ -192,6 +209,10 @@ class SubmissionFile:
 
     def _check_contents(self) -> None:
         openings = iter(self.openings)
+        said: set[bytes] = set()
+        used: set[bytes] = set()
+        for one in self.contents():
+            said.add(_committed(one, self.genesis, self.agency))
         commitments = Commitments(self.genesis, self.agency)
         if not self.submissions:
             raise SubmissionFileProblem("holds nothing to sign", where="submission file")
@@ -201,6 +222,14 @@ class SubmissionFile:
                     f"is of agency {record.agency}, the file of agency {self.agency}",
                     where=f"record {position}",
                 )
+            if isinstance(record, Send | Answer) and record.commitment != NO_HASH:
+                used.add(record.commitment)
+                if record.commitment not in said:
+                    raise SubmissionFileProblem(
+                        "what the file says is not what it commits to: one of them was altered",
+                        where=f"record {position}",
+                        fix="sign nothing of this file; have it prepared again, and ask who changed it",
+                    )
             if not isinstance(record, Issue):
                 continue
             opening = next(openings, None)
@@ -214,15 +243,19 @@ class SubmissionFile:
                     where=f"record {position}",
                     fix="sign nothing of this file; have it prepared again, and ask who changed it",
                 )
-        if next(openings, None) is not None:
+        if next(openings, None) is not None or said != used:
             raise SubmissionFileProblem("holds contents that no record commits to", where="submission file")
+
+
+def _committed(said: Letter | Reply, genesis: bytes, agency: int) -> bytes:
+    return said.commitment(genesis) if isinstance(said, Letter) else said.commitment(genesis, agency)
 
 
 def load(path: Path) -> SubmissionFile:
     """Read a submission file. Raises FileProblem, SubmissionFileProblem."""
     try:
         return SubmissionFile.decode(read_file(path, MAX_FILE))
-    except FormatError as error:
+    except (FormatError, CommitmentMismatch) as error:
         raise SubmissionFileProblem(f"is no sound submission file: {error}", where=str(path)) from error
     except SubmissionFileProblem as error:
         raise SubmissionFileProblem(error.what, where=f"{path}, {error.where}", fix=error.fix) from None
@@ -293,6 +326,7 @@ def export(outbox: Outbox, work: Work, path: Path) -> None:
     """Write what waits of a work as a new submission file. Raises NameTaken, FileProblem."""
     signers = {key.number: key.signer for key in outbox.signers}
     submissions, openings = [], []
+    said: dict[bytes, None] = {}
     for one in outbox.submissions(work):
         if one.state is not State.WAITING:
             continue
@@ -305,8 +339,15 @@ def export(outbox: Outbox, work: Work, path: Path) -> None:
         if one.document is not None:
             documents = outbox.register.documents.run(one.document, one.count)
             openings += [Opening(document.seed, document.fields) for document in documents]
+        said |= dict.fromkeys(outbox.register.letters.said_by(one.number))
     file = SubmissionFile(
-        outbox.ledger.genesis, outbox.agency, work.number, work.kind, tuple(submissions), tuple(openings)
+        outbox.ledger.genesis,
+        outbox.agency,
+        work.number,
+        work.kind,
+        tuple(submissions),
+        tuple(openings),
+        tuple(said),
     )
     data = file.encode()
     if len(data) > MAX_FILE:

@@ -22,7 +22,7 @@ DEGREE = {
         {"name": "year", "labels": {"en": "Year"}},
     ],
 }
-TWO_OFFICERS = {"issue.archive": {"steps": [[1, 2]], "cap": None}}
+TWO_OFFICERS = {kind: {"steps": [[1, 2]], "cap": None} for kind in ("issue.archive", "answer")}
 REGISTRY, UNIVERSITY, MINISTRY, CAREFUL, KEYLESS = 1, 2, 3, 4, 5
 
 
@@ -31,7 +31,7 @@ class Offices:
     """A ledger with type 1 and five agencies, all of whose directories lie in ``root``.
 
     1 a registry that asks; 2 a university that issues; 3 a ministry, which stands above 4 and 5; 4 issues
-    from its archive under two officers; 5 has no envelope key.
+    from its archive, and answers, under two officers; 5 has no envelope key.
     """
 
     root: Path

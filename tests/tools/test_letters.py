@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sqlite3
 from collections import Counter
@@ -177,26 +178,49 @@ def test_passed_on(served: Offices, sudur: Commands) -> None:
 
 
 def test_two_officers_confirm(served: Offices, sudur: Commands, tmp_path: Path) -> None:
-    number = ask(served, sudur, to=CAREFUL)
-    file = tmp_path / "work.submission.json"
-    confirm = ("answer", number, "confirmed", "--field", "holder=نور", "--type", "1", "--signer", "desk-1")
+    number, note = ask(served, sudur, to=CAREFUL), "بەڵێ، لە تۆمارەکانە"
+    one, two = tmp_path / "issue.submission.json", tmp_path / "answer.submission.json"
+    confirm = ("answer", number, "confirmed", "--field", "holder=نور", "--type", "1", "--note", note,
+               "--signer", "desk-1")  # fmt: skip
     alone = sudur("agency", *confirm, *served.at(CAREFUL))
     assert_one_line(alone, 1, "2 keys must sign")
-    assert served.run(sudur, CAREFUL, *confirm, "--prepare", file)["waits_for_work"]
+    assert served.run(sudur, CAREFUL, *confirm, "--prepare", one)["waits_for_work"]
     assert asked(served, sudur, number)["final_ms"] is None
     other = sudur("agency", "answer", number, "denied", "--signer", "desk-1", *served.at(CAREFUL))
     assert other.code == 1
     assert "another answer was decided on already, confirmed" in other.err
-    at = ("--dir", served.dir(CAREFUL), "--signer", "desk-2")
-    assert sudur("agency", "sign", file, *at, "--yes").code == 0
-    assert sudur("agency", "send", file, *served.at(CAREFUL), "--signer", "desk-1").code == 0
-    done = served.run(sudur, CAREFUL, *confirm)
-    assert done["state"] == "answered"
+    at = ("--dir", served.dir(CAREFUL), "--signer", "desk-2", "--yes")
+    assert '  holder: "نور"' in sudur("agency", "sign", one, *at).out
+    assert sudur("agency", "send", one, *served.at(CAREFUL), "--signer", "desk-1").code == 0
+    assert served.run(sudur, CAREFUL, *confirm, "--prepare", two)["state"] == "open"
+
+    altered = json.loads(two.read_text())
+    text = base64.b64decode(altered["said"][0]).replace(note.encode(), note[::-1].encode())
+    altered["said"] = [base64.b64encode(text).decode()]
+    (tmp_path / "altered.json").write_text(json.dumps(altered, separators=(",", ":"), sort_keys=True) + "\n")
+    assert_one_line(sudur("agency", "sign", tmp_path / "altered.json", *at), 1, "one of them was altered")
+    shown = sudur("agency", "sign", two, *at).out
+    assert "An answer: confirmed\n  with the document at index " in shown
+    assert f'  note: "{note}"' in shown
+    assert sudur("agency", "send", two, *served.at(CAREFUL), "--signer", "desk-1").code == 0
+    assert served.run(sudur, CAREFUL, *confirm)["state"] == "answered"
     shown = served.run(sudur, REGISTRY, "request", "show", number)
     assert shown["verdict"]["verdict"] == "GENUINE"
     with LedgerClient(served.grpc) as client:
         answers = [Answer.decode(leaf) for leaf in client.entries(0) if leaf[1] == LeafType.ANSWER]
     assert len([one for one in answers if reference_digits(one.subject) == number]) == 1
+
+
+def test_two_officers_send(served: Offices, sudur: Commands, tmp_path: Path) -> None:
+    file = tmp_path / "request.submission.json"
+    (waits,) = served.run(sudur, REGISTRY, "request", "--to", "2", "--field", "holder=چاوەڕوان",
+                          "--prepare", file)  # fmt: skip
+    assert (waits["state"], waits["number"]) == ("waits for other officers", None)
+    at = ("--dir", served.dir(REGISTRY), "--yes")
+    assert 'A letter that says:\n  holder: "چاوەڕوان"' in sudur("agency", "sign", file, *at).out
+    assert sudur("agency", "send", file, *served.at(REGISTRY)).code == 0
+    found = served.run(sudur, REGISTRY, "requests")
+    assert [one["state"] for one in found if one["letter"]["fields"][0]["value"] == "چاوەڕوان"] == ["open"]
 
 
 # --- what is refused ---------------------------------------------------------------------------
