@@ -13,6 +13,7 @@ from typing import Annotated, Final
 
 import typer
 
+from ledger.canonical_json import Json
 from ledger.errors import SudurError
 from tools.agency_dir import AgencyDirectory, Membership
 from tools.agency_session import known_membership, pinned
@@ -67,6 +68,7 @@ class _Wanted:
     passphrase: Passphrase
     as_json: bool
     quiet: bool
+    follow: bool
 
 
 @app.callback()
@@ -152,6 +154,7 @@ def reconcile(
         Passphrase(passphrase_file),
         as_json,
         quiet,
+        follow,
     )
     with _opened(wanted, math.inf if follow else _PATIENCE_S) as (monitor, client):
         reading = _read(monitor, wanted)
@@ -203,7 +206,7 @@ def _opened(wanted: _Wanted, patience_s: float) -> Iterator[tuple[Monitor, Ledge
             client = stack.enter_context(connect(wanted.node))
             with _lock(here.path, patience_s):
                 register = None
-                if here.pinned() is not None:  # else it may be no agency's directory at all
+                if here.membership() is not None:  # else it may be no agency's directory at all
                     register = stack.enter_context(Register.open(here, wanted.passphrase))
                     said = _last(last_agreed(register))
                 ledger, resources_url = pinned(here, client, wanted.trust, False)
@@ -257,6 +260,8 @@ def _report(monitor: Monitor, reading: Reading, wanted: _Wanted) -> None:
     where = Where(wanted.directory, wanted.node)
     if wanted.quiet and not reading.news and not reading.alarms:
         pass
+    elif wanted.as_json and wanted.follow:
+        _emit_line(report_json(reading, where))
     elif wanted.as_json:
         emit_json(report_json(reading, where))
     else:
@@ -290,7 +295,7 @@ def _print_now(reading: Reading, where: Where, as_json: bool) -> None:
     """What is new, at once: one line of JSON, or the words; else a line that all is as it was."""
     new = replace(reading, findings=tuple(reading.news))
     if as_json:
-        typer.echo(json.dumps(report_json(new, where), ensure_ascii=False))
+        _emit_line(report_json(new, where))
     elif new.findings:
         for line in report_lines(new, where):
             say(line)
@@ -298,6 +303,11 @@ def _print_now(reading: Reading, where: Where, as_json: bool) -> None:
         alarms = f", {len(reading.alarms)} alarms are open" if reading.alarms else ""
         said = "were read" if reading.complete else "were read, NOT to the end of the log"
         say(f"{moment(reading.read_ms)}  {reading.size} leaves {said}{alarms}")
+
+
+def _emit_line(value: Json) -> None:
+    """JSON in one line, for a script that reads as it comes."""
+    say(json.dumps(value, ensure_ascii=False))
 
 
 def _last(agreed_ms: int | None) -> str:

@@ -454,6 +454,26 @@ def test_following_tells_at_once(office: Office) -> None:
     assert [one["index"] for one in office.reconciled(1)["alarms"]] == [str(index)]
 
 
+def test_following_as_lines_of_json(office: Office) -> None:
+    service = start("agency", "reconcile", "--dir", office.path, "--node", office.served.grpc, "--follow",
+                    "--json")  # fmt: skip
+    try:
+        assert service.stdout is not None
+        assert json.loads(service.stdout.readline())["outcome"] == "agrees"
+        index = office.issue("desk-2", office.thief())
+        said = next(one for one in map(json.loads, service.stdout) if one["alarms"])
+        assert said["alarms"][0]["index"] == str(index)
+    finally:
+        service.send_signal(signal.SIGKILL)
+        service.communicate()
+
+
+def test_an_authority_has_no_register(sudur: Commands, served: Served) -> None:
+    ended = sudur("agency", "reconcile", "--dir", served.authority, "--node", served.grpc)
+    assert ended.code == 64
+    assert not (served.authority / "register.db").exists()
+
+
 # --- a long log, and a kill --------------------------------------------------------------------
 
 
