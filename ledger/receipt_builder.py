@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from ledger.attribution import Signed, check_entitlement
 from ledger.changes import AUTHORITY
 from ledger.documents import Disclosure
 from ledger.errors import CommitmentMismatch
@@ -26,6 +27,7 @@ from ledger.receipts import (
 )
 from ledger.records import Attest, Issue, Status, StatusChange
 from ledger.resources import Resources, SubjectEvents
+from ledger.signing_policy import RECORD_KINDS
 from ledger.submissions import SubmissionLeaf
 from ledger.trust import TrustedLedger
 
@@ -83,8 +85,9 @@ class ReceiptBuilder:
         """The ATTESTs on leaf ``index``, or on one another, that are valid and not among ``known``.
 
         As the resources' lists of events say, which may leave some out; each is proven when it is built
-        in. One that stands on what is not valid is left out, unless ``known`` has that. At most as many as
-        a receipt has room for.
+        in. A doubtful one is left out, or whoever steals a key to attest could break the chain of any
+        document; so is one that stands on what is not valid, unless ``known`` has that. At most as many
+        as a receipt has room for.
         """
         found: dict[int, Disclosure | None] = {}
         pending = [index]
@@ -93,7 +96,7 @@ class ReceiptBuilder:
             for one in self._events.on(subject, LeafType.ATTEST):
                 if one in known:
                     pending.append(one)
-                elif self._status.status(one) is Status.VALID and len(known) + len(found) < MAX_ATTESTATIONS:
+                elif len(known) + len(found) < MAX_ATTESTATIONS and self._stands(one):
                     found[one] = None
                     pending.append(one)
         return found
@@ -112,6 +115,17 @@ class ReceiptBuilder:
             self._log.submission_over(leaf.index),
             None if agency == AUTHORITY else self._registry.agency_proof(agency),
         )
+
+    def _stands(self, index: int) -> bool:
+        """Whether the ATTEST at ``index`` is valid and not doubtful."""
+        if self._status.status(index) is not Status.VALID:
+            return False
+        number = Attest.decode(self._log.leaf(index).leaf).agency
+        submission = self._log.submission_over(index)
+        head = SubmissionLeaf.decode(submission.head.leaf)
+        keys = tuple(self._registry.key(number, one.number) for one in head.signatures)
+        signed = Signed(self._registry.agency(number), keys, head, submission.head.index)
+        return not check_entitlement(signed, index, "attest", RECORD_KINDS[LeafType.ATTEST])
 
     def _attestation(self, index: int, copy: Disclosure | None) -> ProvenAttestation:
         leaf = self._log.leaf(index)

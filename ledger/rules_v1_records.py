@@ -101,6 +101,7 @@ class RecordRules:
         self._leaf = leaf
         self._size = size
         self._edits = edits
+        self._covering: tuple[int, SubmissionLeaf] | None = None
 
     def check(self) -> None:
         """Raises RuleError, naming the record that is at fault."""
@@ -188,10 +189,14 @@ class RecordRules:
         )
 
     def _submission_over(self, index: int) -> tuple[int, SubmissionLeaf]:
+        """The last one found is kept: whoever undoes a theft undoes whole submissions of the thief's."""
+        if self._covering is not None and 0 < index - self._covering[0] <= self._covering[1].count:
+            return self._covering
         for at in range(index - 1, index - 1 - MAX_RECORDS, -1):
             leaf = self._leaf(at)
             if leaf[1] == LeafType.SUBMISSION:
-                return at, SubmissionLeaf.decode(leaf)
+                self._covering = at, SubmissionLeaf.decode(leaf)
+                return self._covering
         raise AssertionError("a record stands at most 256 leaves behind its SUBMISSION")
 
     # --- ATTEST ---

@@ -9,7 +9,6 @@ row that is not. A table is issued once: given again, it answers with what was d
 from __future__ import annotations
 
 import os
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -68,14 +67,12 @@ class Summary:
 class Sieve:
     """Lets through the rows that may be issued, and each content once.
 
-    Content counts with its external id. Of each row eight bytes of a keyed hash stay in memory.
+    Content counts with its external id. Of each row its number and an eight-byte keyed hash are kept.
     """
 
     def __init__(self, judge: RowJudge) -> None:
         self._judge = judge
-        self._seen: set[int] = set()
-        self._order = array("Q")
-        self._rows = array("I")
+        self._seen: dict[int, int] = {}
         self._key = os.urandom(16)
 
     def sift(self, rows: Iterable[Row | list[str]]) -> Iterator[tuple[Row, Entry | Fault]]:
@@ -88,13 +85,10 @@ class Sieve:
                     b"\x00".join((entry.external.encode(), *entry.slots)), key=self._key, digest_size=8
                 ).digest()
                 mark = int.from_bytes(digest, "big")
-                if mark in seen:
-                    first = self._rows[self._order.index(mark)]
+                first = seen.setdefault(mark, row.number)
+                if first != row.number:
                     yield row, Fault("", f"says the same as row {first}")
                     continue
-                seen.add(mark)
-                self._order.append(mark)
-                self._rows.append(row.number)
             yield row, entry
 
 

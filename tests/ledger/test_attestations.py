@@ -241,3 +241,18 @@ def test_attestations_are_found_with_no_word_of_the_holder(abroad: Abroad) -> No
     assert list(abroad.builder().standing_attestations(abroad.issued.index)) == [abroad.translation]
     known = abroad.builder().standing_attestations(abroad.issued.index, [abroad.legalisation])
     assert list(known) == [abroad.translation, abroad.certificate]
+
+
+def test_a_thief_who_attests_breaks_nobodys_receipt(abroad: Abroad) -> None:
+    """Anybody can attest any document of the log, a thief too, and receipts take in what they find."""
+    since = abroad.world.state.size
+    stolen = abroad.attest(4, abroad.issued.index)
+    on_it = abroad.attest(2, stolen)
+    assert stolen in abroad.builder().standing_attestations(abroad.issued.index)
+    abroad.world.change(Subject("agency", 4), changes.KeyStolen(1, since))
+    found = abroad.builder().standing_attestations(abroad.issued.index)
+    assert list(found) == list(abroad.links)
+    assert on_it not in found
+    assert abroad.judge(abroad.receipt(found)).code is C.GENUINE
+    known = abroad.builder().standing_attestations(abroad.issued.index, [stolen])
+    assert sorted(known) == [*abroad.links, on_it]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ledger import changes
-from ledger.changes import AUTHORITY, KeysAdded, KeyStolen, SuccessorNamed
+from ledger.changes import AUTHORITY, KeysAdded, KeyStolen, Subject, SuccessorNamed
 from ledger.errors import (
     ChangeRefused,
     FormatError,
@@ -410,3 +410,24 @@ def test_a_theft_never_moves_later(book: Book) -> None:
     for since in (last - 1, last, last + 1):
         with pytest.raises(ChangeRefused):
             book.change(3, KeyStolen(1, since))
+
+
+def test_undoing_what_a_thief_revoked_does_not_search_for_each_submission_anew() -> None:
+    """256 records are covered by one SUBMISSION; the writer waits while the rules look for it."""
+    world = World()
+    world.enrol(submit=2)
+    first = 1 + world.submit(1, [issue(1, one, 0) for one in range(256)])
+    since = world.submit(1, [status(1, first + one, first + one, Status.REVOKED) for one in range(256)])
+    world.change(Subject("agency", 1), KeyStolen(1, since))
+    undone = [status(1, first + one, since + 1 + one, Status.VALID) for one in range(256)]
+    submission, draft = world.submission(1, undone, keys=(2,)), world.begin()
+    read: list[int] = []
+    leaf = world.reader.leaf
+
+    def counting(index: int) -> bytes:
+        read.append(index)
+        return leaf(index)
+
+    world.reader.leaf = counting  # type: ignore[method-assign]
+    draft.add_submission(submission)
+    assert len(read) < 4 * len(undone)

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from datetime import date, datetime, time
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import openpyxl
@@ -61,6 +62,18 @@ def judged(path: Path, text: str, *, normalize: bool = False, **columns: str) ->
     assert isinstance(header, list)
     judge = RowJudge(map_columns(path, header, BIRTH, *options), path.parent, normalize=normalize)
     return [entry for _, entry in Sieve(judge).sift(found)]
+
+
+def test_a_table_pasted_twice_costs_twice_as_much(tmp_path: Path) -> None:
+    """Each row of the second half repeats one far up; finding which must not search for it."""
+    once = "".join(f"child {at},,\n" for at in range(20_000))
+    began = perf_counter()
+    found = judged(tmp_path / "t.csv", HEADER + once + once)
+    assert perf_counter() - began < 6
+    repeated = found[20_000:]
+    assert [one.reason for one in repeated if isinstance(one, Fault)] == [
+        f"says the same as row {at}" for at in range(2, 20_002)
+    ]
 
 
 def values(entry: Entry | Fault) -> list[str]:
