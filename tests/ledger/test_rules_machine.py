@@ -273,21 +273,25 @@ class Ledger(RuleBasedStateMachine):
         contents = NO_HASH if outcome is Outcome.RECEIVED else commitment("answer")
         self.log(agency, self.keys_of(agency), [Answer(agency, index, outcome, contents, NO_HASH)])
 
-    @rule(data=st.data(), onward=st.booleans())
-    def follow(self, data: st.DataObject, onward: bool) -> None:
-        """A reminder, a request opened anew, or one that is passed on."""
+    @rule(data=st.data(), onward=st.booleans(), heir=st.integers(0, AGENCIES))
+    def follow(self, data: st.DataObject, onward: bool, heir: int) -> None:
+        """A reminder, a request opened anew, or one that is passed on, perhaps by a successor."""
         index = data.draw(st.sampled_from(sorted(self.model.asked)))
         first = self.model.asked[index].send
+        if heir:
+            self.name_successor(first.recipient if onward else first.agency, heir, AUTHORITY)
         asked = self.model.heirs(first.recipient)
         agency = data.draw(st.sampled_from(asked if onward else self.model.heirs(first.agency)))
         recipient = data.draw(st.sampled_from([*asked, first.agency]))
         send = Send(agency, recipient, commitment("asked"), first.kind, 1, index, NO_HASH)
         self.log(agency, self.keys_of(agency), [send])
 
-    @rule(data=st.data(), agency=NUMBERS, again=st.booleans())
-    def attest(self, data: st.DataObject, agency: int, again: bool) -> None:
+    @rule(data=st.data(), agency=NUMBERS, again=st.booleans(), revoked=st.booleans())
+    def attest(self, data: st.DataObject, agency: int, again: bool, revoked: bool) -> None:
         if again and self.model.attested:
             one = data.draw(st.sampled_from(sorted(self.model.attested, key=self.model.attested.__getitem__)))
+            if revoked:
+                self.change(one.agency, self.model.attested[one], [Status.REVOKED])
             self.log(one.agency, self.keys_of(one.agency), [one])
         elif self.known(agency):
             subject = data.draw(st.sampled_from(sorted(self.model.papers)))
