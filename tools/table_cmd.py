@@ -24,7 +24,6 @@ from tools.proof_sheet import ENDING as PROOF
 from tools.proof_sheet import ProofSheet
 from tools.rejects import ENDING as REJECTED
 from tools.rejects import Rejects
-from tools.sheets import read_xlsx
 from tools.submission_files import export
 from tools.tables import Row, read_csv
 from tools.ui import emit_json, printable, progress, remark, say
@@ -73,7 +72,13 @@ def opened(
 ) -> Iterator[tuple[Columns, Iterator[Row | list[str]], RowJudge]]:
     """A table with its columns told apart, before its first row. Raises TableProblem, FileProblem."""
     known = column_names(definition, options.id_column, options.file_column)
-    rows = read_xlsx(options.path) if options.sheet else read_csv(options.path, known)
+    if options.sheet:
+        # Loading what reads spreadsheets takes every command a tenth of a second, and few need it.
+        from tools.sheets import read_xlsx
+
+        rows = read_xlsx(options.path)
+    else:
+        rows = read_csv(options.path, known)
     try:
         header = next(rows)
         assert isinstance(header, list)
