@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from struct import Struct
 from typing import Final, Protocol
 
@@ -127,6 +128,7 @@ class Event:
 
 
 _EVENT: Final = Struct(">HBQ")
+_EVENT_TYPES: Final = (LeafType.STATUS, LeafType.ATTEST)
 MAX_EVENTS_BYTES: Final = 8 << 20
 MAX_EVENTS: Final = MAX_EVENTS_BYTES // _EVENT.size
 
@@ -146,12 +148,12 @@ def fetch_events(resources: Resources, number: int) -> list[Event]:
     if len(data) % _EVENT.size or len(data) > MAX_EVENTS_BYTES:
         raise ProofInvalid(f"{len(data)} bytes are no list of events")
     start = number * CHUNK_INDEXES
-    try:
-        return [
-            Event(start + offset, LeafType(kind), index) for offset, kind, index in _EVENT.iter_unpack(data)
-        ]
-    except ValueError as error:
-        raise ProofInvalid(f"no event has this leaf type: {error}") from None
+    found = [(start + offset, kind, index) for offset, kind, index in _EVENT.iter_unpack(data)]
+    if any((a[0], a[2]) >= (b[0], b[2]) for a, b in pairwise(found)):
+        raise ProofInvalid("events must ascend by subject, then by index")
+    if any(kind not in _EVENT_TYPES for _, kind, _ in found):
+        raise ProofInvalid("an event is a STATUS or an ATTEST")
+    return [Event(subject, LeafType(kind), index) for subject, kind, index in found]
 
 
 class SubjectEvents:
