@@ -130,7 +130,7 @@ class Judge:
                 row = next(rows, None)
             known = False
             if row is not None and row.first == one.first:
-                known = row.is_of(one)
+                known = row.is_of(one, self.register.box)
                 if not known:
                     self._not_in_log(row)
                 row = next(rows, None)

@@ -17,8 +17,9 @@ from typing import Final, Self
 from ledger.submissions import pack
 from tools.errors import RegisterProblem
 from tools.monitor_scan import OwnSubmission
-from tools.outbox import State
+from tools.outbox import State, submission_mark
 from tools.register import Register
+from tools.register_box import Box
 from tools.register_schema import APPLICATION, VERSION
 
 _BODY: Final = 50
@@ -26,7 +27,7 @@ NOWHERE: Final = -1
 """Where the first record of a submission is that was not placed."""
 
 _ROW: Final = (
-    f"SELECT id, work, kind, count, coalesce(first, {NOWHERE}), substr(leaf, 1, {_BODY}), records"
+    f"SELECT id, work, kind, count, coalesce(first, {NOWHERE}), substr(leaf, 1, {_BODY}), records, mark"
     " FROM submissions"
 )
 _OWNER: Final = "SELECT first, count FROM submissions WHERE first <= ? ORDER BY first DESC LIMIT 1"
@@ -43,9 +44,15 @@ class Row:
     first: int
     body: bytes
     records: bytes
+    mark: bytes
 
-    def is_of(self, one: OwnSubmission) -> bool:
-        """Whether it is this one of the log: the same body, the same records, at the same place."""
+    def is_of(self, one: OwnSubmission, box: Box) -> bool:
+        """Whether it is this one of the log, at the same place, and the agency's own tools wrote it down.
+
+        A row that somebody without the register's key has put in explains nothing.
+        """
+        if self.mark != submission_mark(box, self.body):
+            return False
         return (self.first, self.body, self.records) == (one.first, one.leaf[:_BODY], pack(one.records))
 
 
@@ -60,6 +67,11 @@ class OwnRegister:
     def __init__(self, register: Register) -> None:
         self._register = register
         self._refused: dict[bytes, int] | None = None
+
+    @property
+    def box(self) -> Box:
+        """The register's keys."""
+        return self._register.box
 
     def placed(self, after: int, last: int) -> Iterator[Row]:
         """Those whose first record is at an index above ``after`` and up to ``last``, in that order."""
@@ -95,20 +107,28 @@ class OwnRegister:
 
     def unsettled(self) -> dict[bytes, int]:
         """The ids of those that are on their way, by body."""
-        sql = f"SELECT substr(leaf, 1, {_BODY}), id FROM submissions WHERE state < {State.PLACED:d}"
-        return dict(self._register.rows(sql))
+        return self._own(f"state < {State.PLACED:d}")
 
     def refused(self) -> dict[bytes, int]:
         """The ids of those that were refused, by body. Reads the whole table, once."""
         if self._refused is None:
-            sql = f"SELECT substr(leaf, 1, {_BODY}), id FROM submissions WHERE state = {State.REFUSED:d}"
-            self._refused = dict(self._register.rows(sql))
+            self._refused = self._own(f"state = {State.REFUSED:d}")
         return self._refused
+
+    def _own(self, where: str) -> dict[bytes, int]:
+        sql = f"SELECT substr(leaf, 1, {_BODY}), id, mark FROM submissions WHERE {where}"
+        box = self._register.box
+        return {
+            body: number
+            for body, number, mark in self._register.rows(sql)
+            if mark == submission_mark(box, body)
+        }
 
     def knows(self, first: int, body: bytes) -> bool:
         """Whether a submission with this body is placed there."""
-        sql = f"SELECT 1 FROM submissions WHERE first = ? AND substr(leaf, 1, {_BODY}) = ?"
-        return self._register.row(sql, (first, body)) is not None
+        sql = f"SELECT mark FROM submissions WHERE first = ? AND substr(leaf, 1, {_BODY}) = ?"
+        found = self._register.row(sql, (first, body))
+        return found is not None and found[0] == submission_mark(self._register.box, body)
 
     def owns(self, index: int) -> bool:
         """Whether a record of it is at this index."""

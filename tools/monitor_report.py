@@ -196,7 +196,8 @@ def next_steps(reading: Reading, where: Where) -> list[str]:
             f"  sudur authority stolen {reading.agency} {number} {since} --dir AUTHORITY --node {where.node}",
             f"Then revoke what the thief logged with key {number}, with another key:",
             f"  sudur agency revoke --by-key {number} --since {since} --dir {where.dir} --node {where.node}",
-            f"And affirm what key {number} rightly signed since index {since}, or it stays doubtful.",
+            f"And affirm, range by range, what key {number} rightly signed since then, or it stays doubtful:",
+            f"  sudur agency affirm FIRST LAST --dir {where.dir} --node {where.node}",
         ]
     if "NOT_IN_LOG" in codes:
         steps.append(

@@ -36,6 +36,7 @@ from ledger.trust import TrustedLedger
 from tools.client import BulkAnswer, EnvelopeAccess, LedgerClient, Placed
 from tools.errors import FileProblem, RegisterProblem, Unavailable, Usage
 from tools.register import Register
+from tools.register_box import Box
 from tools.signing import NumberedSigner, SignedSubmission, signed_submission
 
 DROPPED: Final = "DROPPED: given up before it was sent"
@@ -216,13 +217,14 @@ class Outbox:
                 part = leaves[start : start + MAX_RECORDS]
                 signed = self._signed(part)
                 first = None if document is None else document + done
+                leaf, packed = signed.leaf, signed.records
                 rows.append(
-                    (work.number, int(state), name, len(part), first, size, signed.leaf, signed.records)
+                    (work.number, int(state), name, len(part), first, size, leaf, packed, self._mark(leaf))
                 )
                 done += len(part)
         self.register.run_many(
-            "INSERT INTO submissions (work, state, kind, count, document, known_size, leaf, records)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO submissions (work, state, kind, count, document, known_size, leaf, records, mark)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             rows,
         )
         if envelopes:
@@ -380,9 +382,12 @@ class Outbox:
         leaf = self._signed(unpack(one.records, most=MAX_RECORDS)).leaf
         self._size = None
         self.register.run(
-            "UPDATE submissions SET leaf = ?, known_size = ?, state = ?, error = NULL WHERE id = ?",
-            (leaf, self._known_size(), int(state), one.number),
+            "UPDATE submissions SET leaf = ?, mark = ?, known_size = ?, state = ?, error = NULL WHERE id = ?",
+            (leaf, self._mark(leaf), self._known_size(), int(state), one.number),
         )
+
+    def _mark(self, leaf: bytes) -> bytes:
+        return submission_mark(self.register.box, leaf)
 
     @property
     def _node(self) -> LedgerClient:
@@ -531,6 +536,11 @@ class Outbox:
 
 _NAMING: Final = (RECORD_KINDS[LeafType.SEND], RECORD_KINDS[LeafType.ANSWER])
 _WORK: Final = "SELECT id, kind, made_ms, closed, rows, sealed FROM works"
+
+
+def submission_mark(box: Box, leaf: bytes) -> bytes:
+    """What a row of the register bears of its SUBMISSION: whoever lacks the register's key cannot make it."""
+    return box.mark("submission", leaf[:_BODY])
 
 
 def _alike(leaf: bytes) -> bytes:

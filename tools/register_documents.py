@@ -163,11 +163,12 @@ class Documents:
     def by_index(self, index: int) -> StoredDocument | None:
         """The document that was logged at an index."""
         found = self._register.row(
-            "SELECT document + ? - first FROM submissions WHERE first <= ? AND first + count > ?"
-            " AND document IS NOT NULL ORDER BY first DESC LIMIT 1",
-            (index, index, index),
+            "SELECT first, count, document FROM submissions WHERE first <= ? ORDER BY first DESC LIMIT 1",
+            (index,),
         )
-        return None if found is None else self.get(found[0])
+        if found is None or found[2] is None or index >= found[0] + found[1]:
+            return None
+        return self.get(found[2] + index - found[0])
 
     def by_external(self, external: str) -> StoredDocument | None:
         """The document with this external id, refused ones left out."""

@@ -35,7 +35,8 @@ TABLES: Final = (
     "CREATE INDEX works_open ON works (kind) WHERE closed = 0",
     # SUBMISSIONs and their packed records, byte for byte as they are sent. ``kind``: what a signing policy
     # counts its records as. ``document``: the first of its documents, which follow one another.
-    # ``known_size``: a size that the log had before it was first sent.
+    # ``known_size``: a size that the log had before it was first sent. ``mark``: keyed, over the SUBMISSION
+    # without its signatures, so that a row that was put in from outside is not taken for the agency's own.
     """CREATE TABLE submissions (
         id INTEGER PRIMARY KEY,
         work INTEGER NOT NULL REFERENCES works,
@@ -46,6 +47,7 @@ TABLES: Final = (
         known_size INTEGER NOT NULL,
         leaf BLOB NOT NULL,
         records BLOB NOT NULL,
+        mark BLOB NOT NULL,
         first INTEGER,
         block INTEGER,
         sealed_ms INTEGER,

@@ -14,6 +14,7 @@ from ledger.errors import CheckpointUntrusted, LeafFormatError
 from ledger.hashing import leaf_hash
 from ledger.records import Affirm, Attest, Status
 from ledger.signing_policy import DAY_MS
+from ledger.submissions import pack
 from ledger.tiles import encode_bundle, entries_path
 from tests.ledger.world import ORIGIN, sign_submission, signer, status
 from tests.tools.watched import Office, codes
@@ -23,6 +24,7 @@ from tools.monitor_findings import Level, Standing
 from tools.monitor_registers import OtherRegister
 from tools.monitor_scan import concerning
 from tools.monitor_state import Seen
+from tools.outbox import State
 
 HOUR_MS = 3_600_000
 
@@ -155,6 +157,20 @@ def test_an_older_register_put_back_shows_what_it_lacks(office: Office, tmp_path
     office.register = office.open("register.db")
     (alarm,) = office.read().alarms
     assert (alarm.code, alarm.index, alarm.facts["records"]) == ("UNKNOWN_SUBMISSION", index, 4)
+
+
+@pytest.mark.parametrize("state", [State.PREPARED, State.PLACED, State.REFUSED])
+def test_a_row_put_in_without_the_registers_key_explains_nothing(office: Office, state: State) -> None:
+    """A thief who can write the file cannot cover the theft: the row's mark is keyed."""
+    office.issue()
+    index = office.steal()
+    one = office.world.reader.leaves[index], pack(office.world.reader.leaves[index + 1 : index + 2])
+    office.register.run(
+        "INSERT INTO submissions (work, state, kind, count, known_size, leaf, records, mark, first)"
+        " VALUES (1, ?, 'issue.original', 1, 0, ?, ?, ?, ?)",
+        (int(state), *one, bytes(16), index + 1 if state is State.PLACED else None),
+    )
+    assert "UNKNOWN_SUBMISSION" in codes(office.read().alarms)
 
 
 def test_rows_that_an_insider_removed_are_missed_and_found_again(office: Office) -> None:
