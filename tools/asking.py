@@ -191,15 +191,16 @@ class Asking:
     def renewed(self, one: Filed) -> tuple[Receipt, Verdict] | None:
         """The receipt of the document that an answer confirmed, proven as of now, and the verdict on it.
 
-        None without such a document, and when what the answer names was none of the answering agency's.
+        None without such a document, and when what the answer names cannot be proven: the letter says why.
         """
         reply = self._letters.reply(one)
-        if reply is None or reply.issued is None or one.receipt is None:
+        if reply is None or reply.issued is None or one.final is None or one.index is None:
             return None
-        receipt = self._built(reply.issued)
+        receipt, fault = self._confirmation(self._desk.records.answer(one.final, one.index).record, reply)
         with self._desk.register.transaction():
-            self._letters.set_receipt(one, self._letters.keep(receipt.encode()))
-        return receipt, self.verdict(receipt)
+            kept = None if receipt is None else self._letters.keep(receipt.encode())
+            self._letters.set_receipt(one, kept, fault)
+        return None if receipt is None else (receipt, self.verdict(receipt))
 
     def looked_at_again(self, one: Filed) -> Filed:
         """A letter with whether its answer is doubtful as of now: a key may be reported stolen any day."""

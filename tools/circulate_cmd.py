@@ -110,7 +110,7 @@ def circulate(
         raise Usage("say to whom: one of --to, --to-file, --below", where="--to")
     chosen = [] if below is not None else parse_agencies(_words(to, to_file), "--to" if to else "--to-file")
     with office(
-        directory, node, signer=signer, trust=trust, url=url, passphrase_file=passphrase_file
+        directory, node, signer=signer, trust=trust, url=url, passphrase_file=passphrase_file, prepare=prepare
     ) as here:
         desk = here.desk
         recipients = chosen if below is None else agencies_below(desk.registry, below, desk.agency)

@@ -16,7 +16,7 @@ from tools.agency_session import agency_session
 from tools.answering import Answering, Progress
 from tools.asking import Asking
 from tools.desk import Desk, Finished
-from tools.errors import Usage
+from tools.errors import NameTaken, Usage
 from tools.inbox import Inbox
 from tools.letter_text import letter_line
 from tools.outbox import Work
@@ -73,11 +73,17 @@ def office(
     trust: Path | None = None,
     url: str | None = None,
     passphrase_file: Path | None = None,
+    prepare: Path | None = None,
 ) -> Iterator[Office]:
     """Begin to work on letters. Whatever an earlier run left is finished first, and told of.
 
-    Raises as agency_session; Unavailable when what is left cannot be sent.
+    ``prepare``: where a submission file is to be written. Raises as agency_session; NameTaken for a file
+    that exists; Unavailable when what is left cannot be sent.
     """
+    if prepare is not None and prepare.exists():
+        raise NameTaken(
+            "exists already and is not overwritten", where=str(prepare), fix="choose another name"
+        )
     passphrase = Passphrase(passphrase_file)
     with agency_session(
         directory, node, signer=signer or (), trust=trust, url=url, passphrase=passphrase

@@ -221,7 +221,7 @@ def answer(
     """
     index = number(text)
     _check_options(outcome, document, field, type_, to)
-    with _inbox(directory, node, signer, url, passphrase_file) as here:
+    with _inbox(directory, node, signer, url, passphrase_file, prepare) as here:
         done = next((one for one in here.answers if one.letter.index == index and one.index), None)
         one = here.inbox.find(index)
         wanted = ReplyOutcome[outcome.name]
@@ -299,10 +299,17 @@ def _checked(here: Office, kind: int, document: Document) -> Document:
 
 @contextmanager
 def _inbox(
-    directory: Path, node: str, signer: list[str] | None, url: str | None, passphrase_file: Path | None
+    directory: Path,
+    node: str,
+    signer: list[str] | None,
+    url: str | None,
+    passphrase_file: Path | None,
+    prepare: Path | None = None,
 ) -> Iterator[Office]:
     """An office, with what has come taken in."""
-    with office(directory, node, signer=signer, url=url, passphrase_file=passphrase_file) as here:
+    with office(
+        directory, node, signer=signer, url=url, passphrase_file=passphrase_file, prepare=prepare
+    ) as here:
         here.inbox.take_in()
         yield here
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from ledger.canonical_json import Json
 from ledger.documents import Field, FieldKind
 from ledger.envelope_bodies import Letter, Reply, ReplyOutcome
+from ledger.records import SendKind
 from ledger.references import reference_digits, reference_text
 from ledger.signing_policy import DAY_MS
 from ledger.verdicts import HEADLINES, Verdict
@@ -174,6 +175,8 @@ def reply_lines(desk: Desk, letter: Filed, verdict: Verdict | None = None) -> It
         yield f"    document: number {reference_text(reply.issued.index)}"
         for one in reply.issued.document.shown[1:]:
             yield f"      {field_text(one)}"
+    elif reply.outcome is ReplyOutcome.CONFIRMED and letter.kind is SendKind.REQUEST:
+        yield "    it names no document: nothing but this answer stands for it"
     if verdict is not None:
         why = f": {printable(verdict.reason)}" if verdict.reason else ""
         yield f"    proven: {HEADLINES[verdict.code]}{why}"

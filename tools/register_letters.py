@@ -161,9 +161,11 @@ class Letters:
             (reply, fault, receipt, letter.number),
         )
 
-    def set_receipt(self, letter: Filed, receipt: int) -> None:
-        """A newer receipt in place of the one that came."""
-        self._register.run("UPDATE letters SET receipt = ? WHERE id = ?", (receipt, letter.number))
+    def set_receipt(self, letter: Filed, receipt: int | None, fault: str | None) -> None:
+        """A newer receipt in place of the one that came; or why there is none."""
+        self._register.run(
+            "UPDATE letters SET receipt = ?, reply_fault = ? WHERE id = ?", (receipt, fault, letter.number)
+        )
         self._register.run("DELETE FROM contents WHERE id = ?", (letter.receipt,))
 
     def doubt(self, letter: Filed, doubtful: bool) -> None:

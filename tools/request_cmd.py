@@ -72,7 +72,7 @@ def ask(
     if not fields and scan is None:
         raise Usage("there is nothing to ask about", where="--field", fix="write what stands on the paper")
     with office(
-        directory, node, signer=signer, trust=trust, url=url, passphrase_file=passphrase_file
+        directory, node, signer=signer, trust=trust, url=url, passphrase_file=passphrase_file, prepare=prepare
     ) as here:
         desk = here.desk
         files = [] if scan is None else [(SCAN_FIELD, scan)]
@@ -154,6 +154,7 @@ def show(
         here.asking.collect()
         one = here.asking.looked_at_again(own(here.desk.letters.every(Way.SENT), index, text))
         renewed = here.asking.renewed(one)
+        one = here.desk.letters.get(one.number)
         verdict = None if renewed is None else renewed[1]
         passed = here.asking.passed_on(one)
         if receipt is not None:
@@ -256,10 +257,10 @@ def _tell(here: Office, sent: list[Filed], as_json: bool) -> None:
 
 
 def _slip(here: Office, one: Filed, verdict: Verdict | None) -> Slip:
-    """What stands on the slip. Raises UnknownLetter while there is no answer that could be read."""
+    """What stands on the slip. Raises UnknownLetter without an answer that could be read and proven."""
     desk = here.desk
     reply = desk.letters.reply(one)
-    if reply is None or one.final is None or one.index is None:
+    if reply is None or one.reply_fault is not None or one.final is None or one.index is None:
         raise UnknownLetter(
             "there is no answer to make a slip of" + (f": {one.reply_fault}" if one.reply_fault else ""),
             where=one.name,

@@ -188,6 +188,9 @@ _VERDICTS: Final[Mapping[Language, Mapping[VerdictCode, str]]] = {
     },
 }
 
+_TAGS: Final = {Language.EN: ("en",), Language.AR: ("ar",), Language.KU: ("ckb", "ku")}
+"""Under which tags a name in that language stands in the registry."""
+
 _STYLE: Final = (
     "body{font:11pt/1.45 serif;margin:2cm;color:#000;background:#fff}"
     "h1{font-size:15pt}h2{font-size:12pt;margin:1em 0 .3em}"
@@ -221,7 +224,6 @@ def slip_html(slip: Slip, language: Language) -> str:
         rows.append((words["successor"], _text(slip.successor)))
     if slip.note:
         rows.append((words["note"], _text(slip.note)))
-    doubt = f'<p class="result">{escape(_VERDICTS[language][VerdictCode.DOUBTFUL])}</p>'
     parts = [
         "<!DOCTYPE html>",
         f'<html lang="{code}" dir="{direction}"><head><meta charset="utf-8">',
@@ -232,18 +234,13 @@ def slip_html(slip: Slip, language: Language) -> str:
         f"<title>{escape(words['title'])} {escape(slip.request)}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{escape(words['title'])}</h1>",
         f'<p class="result">{escape(_OUTCOMES[language][slip.outcome])}</p>',
-        doubt if slip.doubtful else "",
+        *_proof(slip, language),
         _table(rows),
         f"<h2>{escape(words['question'])}</h2>",
         _fields(slip.question, words["file"]),
     ]
     if slip.confirmed:
         parts += [f"<h2>{escape(words['confirmed'])}</h2>", _fields(slip.confirmed, words["file"])]
-    if slip.verdict is not None:
-        verdict = _VERDICTS[language].get(slip.verdict, slip.verdict.value)
-        parts += [f"<h2>{escape(words['proof'])}</h2>", f'<p class="result">{escape(verdict)}</p>']
-        if slip.verdict is not VerdictCode.GENUINE:
-            parts.append(f"<p>{_text(slip.reason)}</p>")
     parts += [
         (
             f"<footer><p>{escape(words['as_of'])} {_number(moment(slip.as_of_ms))}, {_number(str(slip.size))}"
@@ -255,9 +252,21 @@ def slip_html(slip: Slip, language: Language) -> str:
     return "\n".join(parts)
 
 
+def _proof(slip: Slip, language: Language) -> list[str]:
+    """What the proof shows, right below the answer: nobody is to read "confirmed" and miss "revoked"."""
+    parts = []
+    found = [slip.verdict, VerdictCode.DOUBTFUL if slip.doubtful else None]
+    for verdict in dict.fromkeys(one for one in found if one is not None):
+        text = _VERDICTS[language].get(verdict, verdict.value)
+        parts.append(f'<p class="result">{escape(_WORDS[language]["proof"])}: {escape(text)}</p>')
+    if slip.reason:
+        parts.append(f"<p>{_text(slip.reason)}</p>")
+    return parts
+
+
 def _agency(names: Mapping[str, str], number: int, language: Language) -> str:
-    own = names.get(language.value)
-    ordered = [own] if own is not None else list(names.values())
+    own = [names[tag] for tag in _TAGS[language] if tag in names]
+    ordered = own[:1] or list(names.values())
     return f"{_text(' · '.join(ordered))} ({escape(_WORDS[language]['agency'])} {_number(str(number))})"
 
 

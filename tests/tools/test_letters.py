@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from ledger.leaves import LeafType
-from ledger.records import Answer, Send
-from ledger.references import reference_digits
+from ledger.documents import Document, Field
+from ledger.envelope_bodies import Issued, Reply, ReplyOutcome
+from ledger.leaves import NONE, LeafType
+from ledger.records import Answer, Outcome, Send, Status, StatusChange
+from ledger.references import parse_reference, reference_digits
 from tests.tools.helpers import Commands, assert_one_line
 from tests.tools.killing import Door, serving
 from tests.tools.offices import (
@@ -28,6 +30,9 @@ from tests.tools.offices import (
 )
 from tools.agency_session import agency_session
 from tools.client import LedgerClient
+from tools.desk import Desk, new_seed
+from tools.envelopes import seal_reply
+from tools.ui import Passphrase
 
 SECRET = "ئازاد حسن-نهێنی"
 
@@ -317,6 +322,50 @@ def test_what_another_agency_writes_steers_nothing(served: Offices, sudur: Comma
     assert_one_line(taken, 1, "exists already and is not overwritten")
 
 
+def test_a_document_that_was_revoked_since(served: Offices, sudur: Commands, tmp_path: Path) -> None:
+    number = ask(served, sudur)
+    served.run(sudur, UNIVERSITY, "answer", number, "confirmed", "--field", "holder=پاشگەز", "--type", "1")
+    index = parse_reference(asked(served, sudur, number)["answer"]["document"])
+    change = StatusChange(UNIVERSITY, index, index, Status.REVOKED, 0, NONE)
+    log_record(served, UNIVERSITY, change.encode())
+    slip = tmp_path / "slip.html"
+    shown = served.run(sudur, REGISTRY, "request", "show", number, "--slip", slip)
+    assert shown["verdict"]["verdict"] == "REVOKED"
+    text = slip.read_text()
+    assert text.index("Revoked: do not accept") < text.index("Asked by")
+    # And the university does not confirm it a second time.
+    other = ask(served, sudur)
+    register = sudur("agency", "register", "show", str(index), "--dir", served.dir(UNIVERSITY), "--json")
+    document = str(json.loads(register.out)["document"])
+    refused = sudur("agency", "answer", other, "confirmed", "--document", document, *served.at(UNIVERSITY))
+    assert_one_line(refused, 1, "it is revoked", "answer that it is denied")
+
+
+@pytest.mark.parametrize("index", [3, 10**12])
+def test_an_answer_that_confirms_what_was_never_issued(
+    served: Offices, sudur: Commands, tmp_path: Path, index: int
+) -> None:
+    number = ask(served, sudur)
+    document = Document.build(UNIVERSITY, 1, [Field.text("holder", SECRET)])
+    issued = Issued(index, document.disclose(new_seed()))
+    reply = Reply(ReplyOutcome.CONFIRMED, new_seed(), "", issued)
+    with agency_session(served.dir(UNIVERSITY), served.grpc) as session:
+        desk = Desk(session, Passphrase(None))
+        sealed = seal_reply(reply, desk.genesis, UNIVERSITY, desk.addressee(REGISTRY))
+        session.client.put_envelope(desk.genesis, desk.access, sealed.data)
+    record = Answer(UNIVERSITY, parse_reference(number), Outcome.ANSWERED, sealed.commitment, sealed.digest)
+    log_record(served, UNIVERSITY, record.encode())
+    answered = asked(served, sudur, number)
+    assert answered["answer_fault"].startswith(("OUT_OF_RANGE: ", "MALFORMED_LEAF: "))
+    shown = sudur("agency", "request", "show", number, *served.at(REGISTRY))
+    assert "its answer is bad: " in shown.out
+    assert "proven" not in shown.out
+    for option in ("--slip", "--receipt"):
+        refused = sudur("agency", "request", "show", number, option, tmp_path / "x", *served.at(REGISTRY))
+        assert refused.code == 1
+        assert not (tmp_path / "x").exists()
+
+
 # --- bad envelopes -----------------------------------------------------------------------------
 
 
@@ -384,10 +433,14 @@ def test_an_envelope_of_another_sender(served: Offices, sudur: Commands, tmp_pat
 
 def stolen_letter(served: Offices, original: Send) -> str:
     """Log a SEND of agency 3 that names another's envelope; its number."""
-    with agency_session(served.dir(MINISTRY), served.grpc) as session:
-        record = replace(original, agency=MINISTRY).encode()
-        work = session.outbox.put("send", [record], {})
+    return reference_digits(log_record(served, MINISTRY, replace(original, agency=MINISTRY).encode()))
+
+
+def log_record(served: Offices, agency: int, record: bytes) -> int:
+    """Log a record of an agency's own, whatever it says; its index."""
+    with agency_session(served.dir(agency), served.grpc) as session:
+        work = session.outbox.put("test", [record], {})
         (placed,) = session.outbox.finish(work).placed
         session.outbox.close(work)
     assert placed.first is not None
-    return reference_digits(placed.first)
+    return placed.first
