@@ -204,6 +204,12 @@ class Asking:
         trust = Trust((self._desk.session.ledger,))
         return verify_receipt(receipt, trust, now_ms=self._desk.register.now_ms())
 
+    def doubtful(self, one: Filed) -> bool:
+        """Whether a key that signed the final answer is reported stolen by now, and nobody affirmed it."""
+        if one.final is None or one.index is None or one.final >= self._desk.registry.log.size:
+            return False
+        return self._desk.records.answer(one.final, one.index).doubtful
+
     def passed_on(self, one: Filed) -> tuple[int, int] | None:
         """Where a letter that was transferred went on: the agency, and the index of the SEND. Proven."""
         reply = self._letters.reply(one)

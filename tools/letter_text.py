@@ -157,13 +157,17 @@ def field_text(one: Field) -> str:
     return f"file {printable(one.name)}: SHA-256 {one.value.hex()}"
 
 
-def reply_lines(desk: Desk, letter: Filed, verdict: Verdict | None = None) -> Iterator[str]:
-    """What the final answer says, and what its document proves."""
+def reply_lines(
+    desk: Desk, letter: Filed, verdict: Verdict | None = None, *, doubtful: bool = False
+) -> Iterator[str]:
+    """What the final answer says, and what its document proves. ``doubtful``: as the answer itself is."""
     if letter.reply_fault is not None:
         yield f"    its answer is bad: {printable(letter.reply_fault)}"
     reply = desk.letters.reply(letter)
     if reply is None:
         return
+    if doubtful:
+        yield "    DOUBTFUL: a key that signed the answer is reported stolen; ask again"
     yield f"    answer: {OUTCOMES[reply.outcome]}"
     if reply.successor is not None:
         yield f"    to: {desk.title(reply.successor)}"

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ledger.canonical_json import Json
 from ledger.records import SendKind
 from ledger.references import reference_digits, reference_text
 from ledger.verdicts import Verdict
@@ -113,11 +114,11 @@ def requests(
             if one.reminds is None and (every or one.number not in before)
         ]
         if as_json:
-            emit_json([letter_json(here.desk, one) for one in found])
+            emit_json([_asked_json(here, one) for one in found])
             return
         for one in found:
             say(letter_line(here.desk, one))
-            for line in reply_lines(here.desk, one):
+            for line in reply_lines(here.desk, one, doubtful=here.asking.doubtful(one)):
                 say(line)
         if not found:
             say("No request is open." if not every else "Nothing was asked yet.")
@@ -163,13 +164,15 @@ def show(
         if slip is not None:
             write_new_file(slip, slip_html(_slip(here, one, verdict), language).encode())
         if as_json:
-            body = letter_json(here.desk, one)
+            body = _asked_json(here, one)
             body["verdict"] = None if verdict is None else verdict_json(verdict)
             body["passed_on"] = None if passed is None else reference_digits(passed[1])
             emit_json(body)
             return
         say(letter_line(here.desk, one))
-        for line in (*letter_lines(here.desk, one), *reply_lines(here.desk, one, verdict)):
+        for line in letter_lines(here.desk, one):
+            say(line)
+        for line in reply_lines(here.desk, one, verdict, doubtful=here.asking.doubtful(one)):
             say(line)
         if passed is not None:
             say(f"    passed on as number {reference_text(passed[1])}")
@@ -244,6 +247,11 @@ def reopen(
         _tell(here, sent, as_json)
 
 
+def _asked_json(here: Office, one: Filed) -> dict[str, Json]:
+    """A request, with whether its answer is doubtful."""
+    return {**letter_json(here.desk, one), "answer_doubtful": here.asking.doubtful(one)}
+
+
 def _tell(here: Office, sent: list[Filed], as_json: bool) -> None:
     if as_json:
         emit_json([letter_json(here.desk, one, contents=False) for one in sent])
@@ -280,6 +288,7 @@ def _slip(here: Office, one: Filed, verdict: Verdict | None) -> Slip:
         answered_ms=answered.claimed_ms,
         question=desk.letters.letter(one).document.fields[1:],
         outcome=reply.outcome,
+        doubtful=answered.doubtful,
         note=reply.note,
         successor="" if reply.successor is None else desk.title(reply.successor),
         document="" if reply.issued is None else reference_text(reply.issued.index),

@@ -31,8 +31,9 @@ class Language(StrEnum):
 class Slip:
     """What stands on a slip. Times in ms; numbers as reference numbers in groups.
 
-    ``document``: the number of the document that the answer confirmed; ``verdict`` and ``receipt_fields``
-    what its receipt proves, None without one. ``as_of_ms`` is the time of the newest seal.
+    ``doubtful``: a key that signed the answer is reported stolen. ``document``: the number of the document
+    that the answer confirmed; ``verdict`` and ``reason`` what its receipt proves, None without one.
+    ``as_of_ms`` is the time of the newest seal.
     """
 
     origin: str
@@ -47,6 +48,7 @@ class Slip:
     answered_ms: int
     question: Sequence[Field]
     outcome: ReplyOutcome
+    doubtful: bool
     note: str
     successor: str
     document: str
@@ -228,7 +230,7 @@ def slip_html(slip: Slip, language: Language) -> str:
         ),
         f"<title>{escape(words['title'])} {escape(slip.request)}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{escape(words['title'])}</h1>",
-        f'<p class="result">{escape(_OUTCOMES[language][slip.outcome])}</p>',
+        f'<p class="result">{escape(_result(slip, language))}</p>',
         _table(rows),
         f"<h2>{escape(words['question'])}</h2>",
         _fields(slip.question, words["file"]),
@@ -249,6 +251,11 @@ def slip_html(slip: Slip, language: Language) -> str:
         "</footer></body></html>\n",
     ]
     return "\n".join(parts)
+
+
+def _result(slip: Slip, language: Language) -> str:
+    """What was answered; of an answer that a thief may have given, that alone."""
+    return _VERDICTS[language][VerdictCode.DOUBTFUL] if slip.doubtful else _OUTCOMES[language][slip.outcome]
 
 
 def _agency(names: Mapping[str, str], number: int, language: Language) -> str:

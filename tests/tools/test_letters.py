@@ -373,3 +373,29 @@ def stolen_letter(served: Offices, original: Send) -> str:
         session.outbox.close(work)
     assert placed.first is not None
     return reference_digits(placed.first)
+
+
+# --- after a theft: the last test, since its key signs no more -----------------------------------
+
+
+def test_an_answer_that_a_thief_may_have_given_is_called_doubtful(
+    served: Offices, sudur: Commands, tmp_path: Path
+) -> None:
+    number = ask(served, sudur, to=CAREFUL)
+    answered = served.run(sudur, CAREFUL, "answer", number, "no-record", "--signer", "desk-2")
+    before = tmp_path / "before.html"
+    shown = served.run(sudur, REGISTRY, "request", "show", number, "--slip", before)
+    assert shown["answer_doubtful"] is False
+    assert "NO RECORD was found" in before.read_text()
+    since = str(int(answered["answer_index"]) - 1)
+    authority = ("--dir", served.root / "authority", "--node", served.grpc)
+    assert sudur("authority", "stolen", str(CAREFUL), "2", since, *authority, "--yes").code == 0
+    for language in ("en", "ar", "ku"):
+        slip = tmp_path / f"{language}.html"
+        shown = served.run(sudur, REGISTRY, "request", "show", number, "--slip", slip,
+                           "--language", language)  # fmt: skip
+        assert shown["answer_doubtful"] is True
+        assert "NO RECORD was found" not in slip.read_text()
+    assert "Doubtful: signed with a key that was reported stolen" in (tmp_path / "en.html").read_text()
+    for words in (("request", "show", number), ("requests", "--all")):
+        assert "DOUBTFUL: a key that signed the answer" in sudur("agency", *words, *served.at(REGISTRY)).out
