@@ -41,7 +41,7 @@ from tools.monitor_log import (
 from tools.monitor_registers import OtherRegister, OwnRegister
 from tools.monitor_scan import concerning
 from tools.monitor_state import Seen, Tally
-from tools.register import Register
+from tools.register import RESTORED, Register
 
 _SILENT_LOG_MS: Final = 24 * HOUR_MS
 _JOURNALLED: Final = 100
@@ -194,7 +194,9 @@ class Monitor:
         return stored
 
     def _conclude(self, signed: SignedCheckpoint) -> None:
-        """All was read: note when, and whether the log itself has been silent for long."""
+        """All was read: note when, and whether the log itself has been silent for long. A register that was
+        restored and lacks nothing logs again.
+        """
         now_ms = self._register.now_ms()
         with self._writing() as (stored, findings):
             if stored is None or stored.tree.size != signed.checkpoint.size:
@@ -206,6 +208,8 @@ class Monitor:
                     Level.WARNING, "LOG_SILENT", f"LOG_SILENT {stored.sealed_ms} {hours // 24}", None, facts
                 )
                 stored.findings = len(findings)
+            if not findings.alarms():
+                self._register.drop_fact(RESTORED)
             stored.agreed_ms = now_ms
             stored.save(self._register)
 

@@ -35,7 +35,7 @@ from ledger.submissions import SubmissionLeaf, unpack
 from ledger.trust import TrustedLedger
 from tools.client import BulkAnswer, EnvelopeAccess, LedgerClient, Placed
 from tools.errors import FileProblem, RegisterProblem, Unavailable, Usage
-from tools.register import Register
+from tools.register import RESTORED, Register
 from tools.register_box import Box
 from tools.signing import NumberedSigner, SignedSubmission, signed_submission
 
@@ -204,8 +204,9 @@ class Outbox:
         ``document``: the number of the first record's document; the others' follow. ``envelopes``: those
         that the records name, one each; they are put before the records are sent. Submissions end where
         the kind of record changes, since a policy counts by kind. About 1.5 µs a record, 20 µs a key and
-        submission.
+        submission. Raises RegisterProblem for a register that may lack what the log has.
         """
+        self._check_not_restored()
         state = State.WAITING if waiting else State.PREPARED
         size = self._known_size()
         rows: list[tuple[Any, ...]] = []
@@ -229,6 +230,15 @@ class Outbox:
         )
         if envelopes:
             self._add_envelopes(work, len(rows), envelopes)
+
+    def _check_not_restored(self) -> None:
+        """What was logged since the backup would be logged again, under new seeds: the log cannot tell."""
+        if self.register.fact(RESTORED) is not None:
+            raise RegisterProblem(
+                "was restored from a backup, and may lack what was logged since",
+                where=str(self.register.path),
+                fix="run sudur agency reconcile until it has no alarm, then give the command again",
+            )
 
     def _add_envelopes(self, work: Work, submissions: int, envelopes: Sequence[bytes]) -> None:
         left = iter(envelopes)

@@ -33,6 +33,9 @@ _NAME: Final = "register.db"
 REGISTER_KEY: Final = "register"
 """The label of the register's key, which no other key may bear."""
 
+RESTORED: Final = "restored"
+"""The fact that it was put back from a backup, until the log was read for what it lacks."""
+
 _WAIT_S: Final = 10.0
 
 
@@ -161,6 +164,10 @@ class Register:
         sealed = self.box.seal("facts", _fact(name), value)
         self.run("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, sealed))
 
+    def drop_fact(self, name: str) -> None:
+        """Keep it no longer, if it is there."""
+        self.run("DELETE FROM facts WHERE name = ?", (name,))
+
     # --- copies ---
 
     def backup(self, target: Path) -> None:
@@ -247,8 +254,9 @@ def make_register_key(here: AgencyDirectory, passphrase: Passphrase) -> Path | N
 def restore(here: AgencyDirectory, source: Path, passphrase: Passphrase) -> None:
     """Put a backup in place of a register that is not there.
 
-    ``register.key.json`` has to be there: the backup is checked under it. Raises NameTaken,
-    RegisterProblem, KeyFileError, WrongPassphrase, FileProblem.
+    ``register.key.json`` has to be there: the backup is checked under it. The register bears the fact
+    RESTORED, and so logs nothing new, until the agency's monitor has found nothing that it lacks. Raises
+    NameTaken, RegisterProblem, KeyFileError, WrongPassphrase, FileProblem.
     """
     target = here.path / _NAME
     if target.exists():
@@ -276,6 +284,7 @@ def restore(here: AgencyDirectory, source: Path, passphrase: Passphrase) -> None
             old.backup(new, pages=4096)
         with Register(part, box) as copied:
             copied.check()
+            copied.put_fact(RESTORED, b"")
         _one_file(part)
         rename(part, target)
     finally:

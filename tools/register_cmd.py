@@ -296,7 +296,9 @@ def restore_(
 ) -> None:
     """Put a backup where there is no register. register.key.json has to be there.
 
-    What was done since the backup is still in the log; the same commands finish what it left open.
+    What was logged since the backup is still in the log, and the register does not know it: the same table
+    would be issued twice. So it sends what it had prepared, and makes nothing new, until sudur agency
+    reconcile has found all that the log holds in it, or what it lacks is acknowledged.
 
     Example: sudur agency register restore /media/usb/register-2026-03-01.db --dir registry
     """
@@ -307,6 +309,7 @@ def restore_(
         with Register.open(here, words) as register:
             register.journal.write("-", "restore", {"file": file.name})
     say(f"Restored from {file}")
+    say("Before anything new is made, see what it lacks: sudur agency reconcile")
 
 
 def find(register: Register, index: int | None, external: str | None) -> StoredDocument:

@@ -204,6 +204,33 @@ def test_an_older_register_put_back(office: Office) -> None:
     assert [one["index"] for one in office.reconciled(1)["alarms"]] == [str(index)]
 
 
+def test_a_restored_register_issues_nothing_twice(office: Office, tmp_path: Path) -> None:
+    """Its backup knows nothing of a table that was issued since; the table's ids cannot help it."""
+    copy, table = tmp_path / "copy.db", tmp_path / "table.csv"
+    table.write_text("id,holder\n1,a\n2,b\n")
+    issuing = ("agency", "issue", "--csv", table, "--type", "0", "--id-column", "id", "--signer", "desk-1",
+               "--dir", office.path, "--node", office.served.grpc, "--json")  # fmt: skip
+    office.issue()
+    assert office.sudur("agency", "register", "backup", copy, "--dir", office.path).code == 0
+    assert office.sudur(*issuing).code == 0
+    for path in office.path.glob("register.db*"):
+        path.unlink()
+    assert office.sudur("agency", "register", "restore", copy, "--dir", office.path).code == 0
+    with LedgerClient(office.served.grpc) as client:
+        before = parse_checkpoint(parse_note(client.checkpoint()).text).size
+        for _ in range(2):
+            refused = office.sudur(*issuing)
+            assert refused.code == 1
+            assert "was restored from a backup" in refused.err.splitlines()[-1]
+            (alarm,) = office.reconciled(1)["alarms"]
+        assert parse_checkpoint(parse_note(client.checkpoint()).text).size == before
+    assert office.sudur("agency", "reconcile", "acknowledge", alarm["index"], "--why", "made before",
+                        "--dir", office.path).code == 0  # fmt: skip
+    assert "sudur agency reconcile" in office.sudur(*issuing).err
+    office.reconciled(0)
+    assert office.issue() >= before
+
+
 def test_a_row_that_an_insider_removed(office: Office) -> None:
     index = office.issue()
     office.reconciled(0)
