@@ -16,7 +16,7 @@ import pytest
 from ledger.documents import Document, Field
 from ledger.envelope_bodies import Issued, Reply, ReplyOutcome
 from ledger.leaves import NONE, LeafType
-from ledger.records import Answer, Outcome, Send, Status, StatusChange
+from ledger.records import Answer, Outcome, Record, Send, Status, StatusChange, parse_record
 from ledger.references import parse_reference, reference_digits
 from tests.tools.helpers import Commands, assert_one_line
 from tests.tools.killing import Door, serving
@@ -54,12 +54,17 @@ def asked(served: Offices, sudur: Commands, number: str) -> dict[str, Any]:
     return next(one for one in found if one["number"] == number)
 
 
-def envelopes(served: Offices) -> int:
-    """How many envelopes lie on the node's disk."""
+def held(served: Offices, *digests: bytes) -> list[bool]:
+    """Whether each of these envelopes lies on the node's disk."""
     path = served.root / "data" / "envelopes" / "envelopes.sqlite"
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
-        count: int = database.execute("SELECT count(*) FROM envelope").fetchone()[0]
-        return count
+        there = {digest for (digest,) in database.execute("SELECT digest FROM envelope")}
+    return [digest in there for digest in digests]
+
+
+def record_at(served: Offices, index: int) -> Record:
+    with LedgerClient(served.grpc) as client:
+        return parse_record(next(client.entries(index, index + 1)))
 
 
 def kinds(served: Offices) -> Counter[LeafType]:
@@ -76,9 +81,10 @@ def test_a_request_is_confirmed_from_the_archive(served: Offices, sudur: Command
     archive = tmp_path / "archive.csv"
     archive.write_text(f"holder,year\n{SECRET},1987\nنور علي,1990\n")
     assert sudur("agency", "register", "import", archive, "--type", "1", *served.at(UNIVERSITY)).code == 0
-    before = envelopes(served)
     number = ask(served, sudur, "--field", "year=١٩٨٧", "--scan", scan, "--due", "14")
-    assert envelopes(served) == before + 1
+    send = record_at(served, parse_reference(number))
+    assert isinstance(send, Send)
+    assert held(served, send.envelope) == [True]
 
     (there,) = [one for one in served.run(sudur, UNIVERSITY, "inbox", "--receive") if one["number"] == number]
     assert (there["agency"], there["kind"], there["state"]) == (REGISTRY, "request", "received")
@@ -97,11 +103,13 @@ def test_a_request_is_confirmed_from_the_archive(served: Offices, sudur: Command
     done = served.run(sudur, UNIVERSITY, "answer", number, "confirmed", "--document", document,
                       "--note", note)  # fmt: skip
     assert done["state"] == "answered"
-    assert done["answer_index"]
+    answer = record_at(served, int(done["answer_index"]))
+    assert isinstance(answer, Answer)
+    assert held(served, send.envelope, answer.envelope) == [False, True]
     answered = asked(served, sudur, number)
     assert answered["answer"]["outcome"] == "confirmed"
     assert answered["answer"]["note"] == note
-    assert envelopes(served) == before
+    assert held(served, send.envelope, answer.envelope) == [False, False]
 
     receipt = tmp_path / "confirmed.receipt.json"
     shown = served.run(sudur, REGISTRY, "request", "show", number, "--receipt", receipt)
