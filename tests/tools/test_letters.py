@@ -6,6 +6,7 @@ import base64
 import json
 import sqlite3
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from ledger.envelope_bodies import Issued, Reply, ReplyOutcome
 from ledger.leaves import NONE, LeafType
 from ledger.records import Answer, Outcome, Record, Send, Status, StatusChange, parse_record
 from ledger.references import parse_reference, reference_digits
+from sudur.v1 import ledger_pb2 as pb
 from tests.tools.helpers import Commands, assert_one_line
 from tests.tools.killing import Door, serving
 from tests.tools.offices import (
@@ -399,6 +401,60 @@ def test_an_envelope_that_was_altered_on_its_way(served: Offices, sudur: Command
     with serving(Altering(served.grpc)) as address:
         assert sudur("agency", "requests", *served.at(REGISTRY, address)).code == 0
     # The answer was not opened, so the node still has it, and the next look gets it.
+    assert asked(served, sudur, number)["answer"]["outcome"] == "denied"
+
+
+class Lying(Door):
+    """Says of exchanges what the log does not have, and lists what went to others."""
+
+    def __init__(self, node: str, call: str, lie: Callable[[Any], None]) -> None:
+        super().__init__(node)
+        self._call, self._lie = call, lie
+
+    def handle(self, name: str, request: Any) -> Any:
+        answer = super().handle(name, request)
+        if name == self._call:
+            self._lie(answer)
+        return answer
+
+
+def _final(index: int) -> Callable[[Any], None]:
+    def lie(answer: Any) -> None:
+        for one in answer.exchanges:
+            one.final.CopyFrom(pb.Reply(index=index, agency=UNIVERSITY, outcome=2, time_ms=1))
+
+    return lie
+
+
+def _reminds(answer: Any) -> None:
+    for one in answer.exchanges:
+        one.reminds = 1
+
+
+def _another(answer: Any) -> None:
+    for one in answer.exchanges:
+        one.index -= 1
+    del answer.exchanges[1:]
+
+
+@pytest.mark.parametrize(
+    ("call", "lie", "said"),
+    [
+        ("GetExchanges", _final(1), "ANSWER"),
+        ("GetExchanges", _reminds, "does not follow leaf 1"),
+        ("ListSends", _final(1), "ANSWER"),
+        ("ListSends", _another, "SEND"),
+    ],
+)
+def test_a_node_that_lies_leaves_nothing_behind(
+    served: Offices, sudur: Commands, call: str, lie: Callable[[Any], None], said: str
+) -> None:
+    number = ask(served, sudur)
+    agency, words = (REGISTRY, ("requests",)) if call == "GetExchanges" else (UNIVERSITY, ("inbox",))
+    with serving(Lying(served.grpc, call, lie)) as address:
+        done = sudur("agency", *words, *served.at(agency, address))
+    assert_one_line(done, 1, said)
+    served.run(sudur, UNIVERSITY, "answer", number, "denied")
     assert asked(served, sudur, number)["answer"]["outcome"] == "denied"
 
 
