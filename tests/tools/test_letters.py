@@ -279,6 +279,15 @@ def test_what_cannot_be_asked(served: Offices, sudur: Commands, tmp_path: Path) 
     assert_one_line(refused("--to", "2"), 64, "nothing to ask about")
     assert_one_line(refused("--to", "2", "--field", "holder"), 64, "is not NAME=VALUE")
     assert_one_line(refused("--to", "2", "--field", "a=\u202eb"), 1, "control character U+202E")
+    mute = sudur("agency", "request", "--to", "2", *field, *served.at(KEYLESS))
+    assert_one_line(mute, 1, "no envelope key lies in")
+    key = served.dir(REGISTRY) / "envelope.key.json"
+    kept = key.read_bytes()
+    try:
+        key.write_bytes((served.dir(MINISTRY) / "envelope.key.json").read_bytes())
+        assert_one_line(refused("--to", "2", *field), 1, "does not lie here, and answers are sealed to it")
+    finally:
+        key.write_bytes(kept)
     large = tmp_path / "large.jpg"
     large.write_bytes(bytes(70_000))
     assert_one_line(refused("--to", "2", "--scan", large), 1, "has 70000 bytes", "scan it smaller")
