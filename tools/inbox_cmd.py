@@ -261,7 +261,7 @@ def _decision(
     here: Office,
     letter: Filed,
     outcome: ReplyOutcome,
-    number_: int | None,
+    document_number: int | None,
     field: list[str] | None,
     type_: int | None,
     to: int | None,
@@ -270,10 +270,10 @@ def _decision(
     """Raises Usage when nothing says which document a request is confirmed with."""
     desk = here.desk
     document, known = None, None
-    if number_ is not None:
-        chosen = desk.register.documents.get(number_)
+    if document_number is not None:
+        chosen = desk.register.documents.get(document_number)
         if chosen.index is not None:
-            known = number_
+            known = document_number
         else:
             document = _checked(here, chosen.document_type, Document.build(
                 desk.agency, chosen.document_type, document_fields(chosen)))  # fmt: skip
