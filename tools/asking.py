@@ -52,9 +52,16 @@ class Asking:
         """That each is another agency which can be written to.
 
         Raises UnknownAgency, SubjectInvalid for the agency itself, Usage for one that was handed over,
-        NoEnvelopeKey, which names all that have none.
+        NoEnvelopeKey, which names all that have none, and when nobody could answer this one.
         """
         desk, without = self._desk, []
+        here = {one.public.key for one in desk.keys}
+        if desk.addressee(desk.agency).key.public_key not in here:
+            raise NoEnvelopeKey(
+                "the newest envelope key of this agency does not lie here, and answers are sealed to it",
+                where="--dir",
+                fix="put its key file here, or have another key registered",
+            )
         for agency in recipients:
             if agency == desk.agency:
                 raise SubjectInvalid(f"agency {agency} cannot send to itself", where="--to")

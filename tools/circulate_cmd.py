@@ -11,7 +11,7 @@ import typer
 from ledger.canonical_json import Json
 from ledger.proven_registry import ProvenRegistry
 from ledger.records import SendKind
-from ledger.references import reference_digits
+from ledger.references import parse_reference, reference_digits
 from tools.agency_session import Directory, FirstTrust, ResourcesUrl, Signers
 from tools.asking import check_names, make_letter
 from tools.default_command import group_with_default
@@ -23,7 +23,6 @@ from tools.desk_session import (
     Number,
     Office,
     Prepare,
-    number,
     office,
     send_letters,
     tell_letters,
@@ -174,7 +173,7 @@ def show(
 
     Example: sudur agency circulated show 1700000079 --dir ministry --node 127.0.0.1:7070
     """
-    index = number(text)
+    index = parse_reference(text)
     with office(directory, node, signer=signer, url=url, passphrase_file=passphrase_file) as here:
         here.asking.collect()
         one = _circulation(here, index, text)
@@ -206,7 +205,7 @@ def remind(
 
     Example: sudur agency circulated remind 1700000079 --dir ministry --node 127.0.0.1:7070
     """
-    index = number(text)
+    index = parse_reference(text)
     with office(directory, node, signer=signer, url=url, passphrase_file=passphrase_file) as here:
         here.asking.collect()
         one = _circulation(here, index, text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ledger.documents import SEED_SIZE
@@ -17,15 +17,17 @@ from ledger.envelope_bodies import Letter, letter_plaintext
 from ledger.errors import (
     FormatError,
     NotEntitled,
+    ProofInvalid,
     RuleError,
     SudurError,
     TooFewSignatures,
     VerificationError,
 )
+from ledger.inquiries import Reply, Sent
 from ledger.leaves import NONE
 from ledger.proven_records import ProvenRecords
 from ledger.proven_registry import ProvenRegistry
-from ledger.records import NO_HASH, Send, SendKind
+from ledger.records import NO_HASH, Outcome, Send, SendKind
 from ledger.registry_records import AgencyRecord
 from ledger.signing_policy import RecordKind
 from tools.agency_session import Session
@@ -241,15 +243,47 @@ class Desk:
     # --- what became of letters ---
 
     def refresh(self) -> None:
-        """Ask how the unanswered letters of both ways stand. One call for 256 of them."""
+        """Ask how the unanswered letters of both ways stand. One call for 256 of them, 3 ms an answer.
+
+        Raises ProofInvalid and the like for an answer that the node tells of and the log does not have.
+        """
         size = self.registry.log.size
         waiting = [one for one in self.letters.unanswered() if one.index is not None and one.index < size]
         for start in range(0, len(waiting), _AT_ONCE):
             part = waiting[start : start + _AT_ONCE]
             states, _ = self.session.client.exchanges([one.index for one in part if one.index is not None])
+            proven = [
+                self.proven(state, one.follows, (one.received, one.final))
+                for one, state in zip(part, states, strict=True)
+            ]
             with self.register.transaction():
-                for one, state in zip(part, states, strict=True):
+                for one, state in zip(part, proven, strict=True):
                     self.letters.note(one, state)
+
+    def proven(self, sent: Sent, follows: int | None, known: tuple[int | None, ...] = ()) -> Sent:
+        """What a node says of a letter, with its answers proven; those beyond the checkpoint left out.
+
+        Only what is proven is remembered: a lie would otherwise stay when the liar has gone. ``known``:
+        answers that were proven before. Raises as :class:`ProvenRecords`.
+        """
+        if sent.reminds not in (None, follows):
+            raise ProofInvalid(f"leaf {sent.index} does not follow leaf {sent.reminds}")
+        return replace(
+            sent,
+            received=self._proven(sent.index, sent.received, known, received=True),
+            final=self._proven(sent.index, sent.final, known, received=False),
+        )
+
+    def _proven(
+        self, subject: int, reply: Reply | None, known: tuple[int | None, ...], *, received: bool
+    ) -> Reply | None:
+        if reply is None or reply.index >= self.registry.log.size:
+            return None
+        if reply.index not in known:
+            outcome = self.records.answer(reply.index, subject).record.outcome
+            if (outcome is Outcome.RECEIVED) != received:
+                raise ProofInvalid(f"leaf {reply.index} answers something else than is said")
+        return reply
 
 
 def _index(follows: int | None) -> int:

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from ledger.documents import Field, check_text
-from ledger.references import parse_reference
 from tools.agency_session import agency_session
 from tools.answering import Answering, Progress
 from tools.asking import Asking
@@ -149,8 +148,3 @@ def name_values(values: Sequence[str] | None) -> list[tuple[str, str]]:
         check_text(f"field {printable(name)}", text)
         found.append((name, text))
     return found
-
-
-def number(text: str) -> int:
-    """The index that a reference number is of. Raises FormatError, ReferenceInvalid, TooLarge."""
-    return parse_reference(text)

@@ -14,7 +14,7 @@ from ledger.documents import FieldKind
 from ledger.envelope_bodies import Letter, letter_plaintext
 from ledger.errors import CommitmentMismatch, NotEntitled, ProofInvalid
 from ledger.inquiries import Sent
-from ledger.leaves import LeafType, leaf_type
+from ledger.leaves import NONE, LeafType, leaf_type
 from ledger.records import NO_HASH, Answer, Outcome, Send, SendKind
 from ledger.references import reference_text
 from tools.desk import ANSWER, UNREADABLE, Desk, fault_of
@@ -105,10 +105,11 @@ class Inbox:
         send = proven.record
         if send.recipient != recipient:
             raise ProofInvalid(f"leaf {sent.index} went to agency {send.recipient}, not {recipient}")
+        state = desk.proven(sent, None if send.follows == NONE else send.follows)
         letter, fault = self._open(send)
         with desk.register.transaction():
             content = None if letter is None else self._keep(letter)
-            self._letters.add_received(sent, send, proven.doubtful, content, fault)
+            self._letters.add_received(state, send, proven.doubtful, content, fault)
 
     def _open(self, send: Send) -> tuple[Letter | None, str | None]:
         desk = self._desk

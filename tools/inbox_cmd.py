@@ -14,13 +14,13 @@ from ledger.canonical_json import Json
 from ledger.documents import Document
 from ledger.envelope_bodies import ReplyOutcome
 from ledger.records import SendKind
-from ledger.references import reference_digits
+from ledger.references import parse_reference, reference_digits
 from ledger.verifier import check_document_form
 from tools.agency_session import Directory, FirstTrust, ResourcesUrl, Signers
 from tools.answering import Decision, document_fields
 from tools.default_command import group_with_default
 from tools.desk import new_seed
-from tools.desk_session import Fields, Number, Office, Prepare, name_values, number, office, tell_progress
+from tools.desk_session import Fields, Number, Office, Prepare, name_values, office, tell_progress
 from tools.errors import Usage
 from tools.files import make_private_directory, write_new_file
 from tools.inbox import check_file
@@ -115,7 +115,7 @@ def show(
     Example: sudur agency inbox show 1700000079 --out scans --dir registry --node 127.0.0.1:7070
     """
     with _inbox(directory, node, signer, url, passphrase_file) as here:
-        one = here.inbox.find(number(text))
+        one = here.inbox.find(parse_reference(text))
         written = [] if out is None else _write_files(here, one, out)
         here.desk.register.journal.write(
             here.desk.outbox.officer, "read", {"letter": one.name, "files": [path.name for path in written]}
@@ -145,7 +145,7 @@ def receive(
     """
     if bool(texts) == every:
         raise Usage("give NUMBERs, or --all", where="NUMBER")
-    indexes = [number(text) for text in texts or ()]
+    indexes = [parse_reference(text) for text in texts or ()]
     with _inbox(directory, node, signer, url, passphrase_file) as here:
         letters = here.desk.letters.every(Way.RECEIVED)
         chosen = letters if every else [here.inbox.find(index) for index in indexes]
@@ -173,7 +173,7 @@ def check(
     Example: sudur agency inbox check 1700000079 circular.pdf --dir registry --node 127.0.0.1:7070
     """
     with _inbox(directory, node, signer, url, passphrase_file) as here:
-        one = here.inbox.find(number(text))
+        one = here.inbox.find(parse_reference(text))
         name = check_file(here.desk.letters.letter(one), digest_file(file))
         sender = here.desk.title(one.agency)
     if as_json:
@@ -219,7 +219,7 @@ def answer(
 
     Example: sudur agency answer 1700000079 confirmed --document 5012 --dir registry --node 127.0.0.1:7070
     """
-    index = number(text)
+    index = parse_reference(text)
     _check_options(outcome, document, field, type_, to)
     with _inbox(directory, node, signer, url, passphrase_file, prepare) as here:
         done = next((one for one in here.answers if one.letter.index == index and one.index), None)
@@ -261,7 +261,7 @@ def _decision(
     here: Office,
     letter: Filed,
     outcome: ReplyOutcome,
-    number_: int | None,
+    document_number: int | None,
     field: list[str] | None,
     type_: int | None,
     to: int | None,
@@ -270,10 +270,10 @@ def _decision(
     """Raises Usage when nothing says which document a request is confirmed with."""
     desk = here.desk
     document, known = None, None
-    if number_ is not None:
-        chosen = desk.register.documents.get(number_)
+    if document_number is not None:
+        chosen = desk.register.documents.get(document_number)
         if chosen.index is not None:
-            known = number_
+            known = document_number
         else:
             document = _checked(here, chosen.document_type, Document.build(
                 desk.agency, chosen.document_type, document_fields(chosen)))  # fmt: skip

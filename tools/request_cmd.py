@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ledger.records import SendKind
-from ledger.references import reference_digits, reference_text
+from ledger.references import parse_reference, reference_digits, reference_text
 from ledger.verdicts import Verdict
 from tools.agency_session import Directory, FirstTrust, ResourcesUrl, Signers
 from tools.asking import SCAN_FIELD, make_letter, own
@@ -21,7 +21,6 @@ from tools.desk_session import (
     Number,
     Office,
     Prepare,
-    number,
     office,
     send_letters,
     tell_letters,
@@ -149,7 +148,7 @@ def show(
     Example: sudur agency request show 1700000079 --slip answer.html --language ku --dir registry
     --node 127.0.0.1:7070
     """
-    index = number(text)
+    index = parse_reference(text)
     with office(directory, node, signer=signer, url=url, passphrase_file=passphrase_file) as here:
         here.asking.collect()
         one = here.asking.looked_at_again(own(here.desk.letters.every(Way.SENT), index, text))
@@ -191,7 +190,7 @@ def remind(
 
     Example: sudur agency request remind 1700000079 --dir registry --node 127.0.0.1:7070
     """
-    index = number(text)
+    index = parse_reference(text)
     with office(directory, node, signer=signer, url=url, passphrase_file=passphrase_file) as here:
         here.asking.collect()
         one = own(here.desk.letters.every(Way.SENT), index, text)
@@ -225,7 +224,7 @@ def reopen(
     Example: sudur agency request reopen 1700000079 --field year=1988 --scan better.jpg --dir registry
     --node 127.0.0.1:7070
     """
-    index = number(text)
+    index = parse_reference(text)
     fields = text_fields(field)
     with office(directory, node, signer=signer, url=url, passphrase_file=passphrase_file) as here:
         here.asking.collect()

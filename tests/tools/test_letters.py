@@ -6,6 +6,7 @@ import base64
 import json
 import sqlite3
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,9 @@ import pytest
 from ledger.documents import Document, Field
 from ledger.envelope_bodies import Issued, Reply, ReplyOutcome
 from ledger.leaves import NONE, LeafType
-from ledger.records import Answer, Outcome, Send, Status, StatusChange
+from ledger.records import Answer, Outcome, Record, Send, Status, StatusChange, parse_record
 from ledger.references import parse_reference, reference_digits
+from sudur.v1 import ledger_pb2 as pb
 from tests.tools.helpers import Commands, assert_one_line
 from tests.tools.killing import Door, serving
 from tests.tools.offices import (
@@ -54,12 +56,17 @@ def asked(served: Offices, sudur: Commands, number: str) -> dict[str, Any]:
     return next(one for one in found if one["number"] == number)
 
 
-def envelopes(served: Offices) -> int:
-    """How many envelopes lie on the node's disk."""
+def held(served: Offices, *digests: bytes) -> list[bool]:
+    """Whether each of these envelopes lies on the node's disk."""
     path = served.root / "data" / "envelopes" / "envelopes.sqlite"
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
-        count: int = database.execute("SELECT count(*) FROM envelope").fetchone()[0]
-        return count
+        there = {digest for (digest,) in database.execute("SELECT digest FROM envelope")}
+    return [digest in there for digest in digests]
+
+
+def record_at(served: Offices, index: int) -> Record:
+    with LedgerClient(served.grpc) as client:
+        return parse_record(next(client.entries(index, index + 1)))
 
 
 def kinds(served: Offices) -> Counter[LeafType]:
@@ -76,9 +83,10 @@ def test_a_request_is_confirmed_from_the_archive(served: Offices, sudur: Command
     archive = tmp_path / "archive.csv"
     archive.write_text(f"holder,year\n{SECRET},1987\nنور علي,1990\n")
     assert sudur("agency", "register", "import", archive, "--type", "1", *served.at(UNIVERSITY)).code == 0
-    before = envelopes(served)
     number = ask(served, sudur, "--field", "year=١٩٨٧", "--scan", scan, "--due", "14")
-    assert envelopes(served) == before + 1
+    send = record_at(served, parse_reference(number))
+    assert isinstance(send, Send)
+    assert held(served, send.envelope) == [True]
 
     (there,) = [one for one in served.run(sudur, UNIVERSITY, "inbox", "--receive") if one["number"] == number]
     assert (there["agency"], there["kind"], there["state"]) == (REGISTRY, "request", "received")
@@ -97,11 +105,13 @@ def test_a_request_is_confirmed_from_the_archive(served: Offices, sudur: Command
     done = served.run(sudur, UNIVERSITY, "answer", number, "confirmed", "--document", document,
                       "--note", note)  # fmt: skip
     assert done["state"] == "answered"
-    assert done["answer_index"]
+    answer = record_at(served, int(done["answer_index"]))
+    assert isinstance(answer, Answer)
+    assert held(served, send.envelope, answer.envelope) == [False, True]
     answered = asked(served, sudur, number)
     assert answered["answer"]["outcome"] == "confirmed"
     assert answered["answer"]["note"] == note
-    assert envelopes(served) == before
+    assert held(served, send.envelope, answer.envelope) == [False, False]
 
     receipt = tmp_path / "confirmed.receipt.json"
     shown = served.run(sudur, REGISTRY, "request", "show", number, "--receipt", receipt)
@@ -269,6 +279,15 @@ def test_what_cannot_be_asked(served: Offices, sudur: Commands, tmp_path: Path) 
     assert_one_line(refused("--to", "2"), 64, "nothing to ask about")
     assert_one_line(refused("--to", "2", "--field", "holder"), 64, "is not NAME=VALUE")
     assert_one_line(refused("--to", "2", "--field", "a=\u202eb"), 1, "control character U+202E")
+    mute = sudur("agency", "request", "--to", "2", *field, *served.at(KEYLESS))
+    assert_one_line(mute, 1, "no envelope key lies in")
+    key = served.dir(REGISTRY) / "envelope.key.json"
+    kept = key.read_bytes()
+    try:
+        key.write_bytes((served.dir(MINISTRY) / "envelope.key.json").read_bytes())
+        assert_one_line(refused("--to", "2", *field), 1, "does not lie here, and answers are sealed to it")
+    finally:
+        key.write_bytes(kept)
     large = tmp_path / "large.jpg"
     large.write_bytes(bytes(70_000))
     assert_one_line(refused("--to", "2", "--scan", large), 1, "has 70000 bytes", "scan it smaller")
@@ -391,6 +410,60 @@ def test_an_envelope_that_was_altered_on_its_way(served: Offices, sudur: Command
     with serving(Altering(served.grpc)) as address:
         assert sudur("agency", "requests", *served.at(REGISTRY, address)).code == 0
     # The answer was not opened, so the node still has it, and the next look gets it.
+    assert asked(served, sudur, number)["answer"]["outcome"] == "denied"
+
+
+class Lying(Door):
+    """Says of exchanges what the log does not have, and lists what went to others."""
+
+    def __init__(self, node: str, call: str, lie: Callable[[Any], None]) -> None:
+        super().__init__(node)
+        self._call, self._lie = call, lie
+
+    def handle(self, name: str, request: Any) -> Any:
+        answer = super().handle(name, request)
+        if name == self._call:
+            self._lie(answer)
+        return answer
+
+
+def _final(index: int) -> Callable[[Any], None]:
+    def lie(answer: Any) -> None:
+        for one in answer.exchanges:
+            one.final.CopyFrom(pb.Reply(index=index, agency=UNIVERSITY, outcome=2, time_ms=1))
+
+    return lie
+
+
+def _reminds(answer: Any) -> None:
+    for one in answer.exchanges:
+        one.reminds = 1
+
+
+def _another(answer: Any) -> None:
+    for one in answer.exchanges:
+        one.index -= 1
+    del answer.exchanges[1:]
+
+
+@pytest.mark.parametrize(
+    ("call", "lie", "said"),
+    [
+        ("GetExchanges", _final(1), "ANSWER"),
+        ("GetExchanges", _reminds, "does not follow leaf 1"),
+        ("ListSends", _final(1), "ANSWER"),
+        ("ListSends", _another, "SEND"),
+    ],
+)
+def test_a_node_that_lies_leaves_nothing_behind(
+    served: Offices, sudur: Commands, call: str, lie: Callable[[Any], None], said: str
+) -> None:
+    number = ask(served, sudur)
+    agency, words = (REGISTRY, ("requests",)) if call == "GetExchanges" else (UNIVERSITY, ("inbox",))
+    with serving(Lying(served.grpc, call, lie)) as address:
+        done = sudur("agency", *words, *served.at(agency, address))
+    assert_one_line(done, 1, said)
+    served.run(sudur, UNIVERSITY, "answer", number, "denied")
     assert asked(served, sudur, number)["answer"]["outcome"] == "denied"
 
 
