@@ -13,15 +13,15 @@ from ledger.changes import AUTHORITY
 from ledger.checkpoints import Checkpoint
 from ledger.errors import KeyEnded, KeyUse, NotEntitled, ProofInvalid, TooFewSignatures
 from ledger.hashing import leaf_hash
-from ledger.leaves import NONE
+from ledger.leaves import NONE, LeafType
 from ledger.proofs import verify_inclusion
 from ledger.receipts import ProvenChange, ProvenChunk, ProvenLeaf, ProvenRecord, ProvenSubmission
 from ledger.records import Status, StatusChange
-from ledger.registry_records import AgencyRecord, KeyRecord
+from ledger.registry_records import AgencyRecord, KeyRecord, LedgerRecord
 from ledger.rules_v1 import CLAIMED_FUTURE_MS
 from ledger.seals import Seal
 from ledger.signatures import key_fingerprint, verify
-from ledger.signing_policy import RecordKind
+from ledger.signing_policy import RECORD_KINDS, RecordKind
 from ledger.status import chunk_count, chunk_of, read_status
 from ledger.submissions import SubmissionLeaf
 from ledger.verdicts import Changed
@@ -141,31 +141,58 @@ def check_entitlement(signed: Signed, index: int, role: str | None, kind: Record
     return sound < needed and not agency.affirmed_at(index)
 
 
-def check_changed(proof: ProvenChange, subject: int, status: Status, records: int, sealed: Sealed) -> Changed:
-    """The STATUS that gave a subject its present status.
+def check_changed(
+    proof: ProvenChange, subject: int, status: Status, record: LedgerRecord, sealed: Sealed
+) -> Changed:
+    """The STATUS that gave a subject its present status, signed by whoever made it.
 
-    Its signatures are not checked here: the rules were, by whoever lets a leaf into the log. Raises
-    ProofInvalid, FormatError.
+    What is final has one such STATUS that is not doubtful, since only what a thief made final is undone: an
+    earlier one, undone and kept by somebody, shows itself. A suspension may be any of the subject's.
+
+    ``record``: the ledger's. Raises ProofInvalid, FormatError, SignatureInvalid, and what
+    :func:`check_entitlement` raises.
     """
     change = StatusChange.decode(proof.leaf.leaf)
     if (change.subject, change.status) != (subject, status):
         raise ProofInvalid("the change of status is not the one that the status list shows")
     sealed.check_leaf(proof.leaf)
-    names: Mapping[str, str] = {}
-    if change.agency != AUTHORITY:
-        if proof.agency is None:
-            raise ProofInvalid("the record of who changed the status is missing")
-        agency = AgencyRecord.decode(proof.agency.record)
-        if agency.number != change.agency:
-            raise ProofInvalid("the record of who changed the status is another's")
-        sealed.check_record(proof.agency, agency.number, records)
-        names = agency.names.latest
     head = check_submission(proof.leaf, proof.submission, change.agency, sealed)
+    names: Mapping[str, str] = {}
+    doubtful = False
+    if change.agency == AUTHORITY:
+        check_authority(record, head, proof.submission.head.index, sealed)
+    elif proof.agency is None:
+        raise ProofInvalid("the record of who changed the status is missing")
+    else:
+        proofs = Attribution(proof.leaf, proof.submission, proof.agency, proof.keys)
+        signed = check_signers(proofs, head, record.records, sealed)
+        doubtful = check_entitlement(signed, proof.leaf.index, None, RECORD_KINDS[LeafType.STATUS])
+        names = signed.agency.names.latest
     return Changed(
         index=proof.leaf.index,
         agency=change.agency,
         agency_names=names,
         changed_ms=head.claimed_ms,
         reason=change.reason,
-        replacement=None if change.replacement == NONE else change.replacement,
+        replacement=None if change.replacement == NONE or doubtful else change.replacement,
+        doubtful=doubtful,
     )
+
+
+def check_authority(record: LedgerRecord, head: SubmissionLeaf, at: int, sealed: Sealed) -> None:
+    """That as many of the authority's keys as it took at index ``at`` signed.
+
+    Raises TooFewSignatures, KeyEnded, KeyUse, SignatureInvalid.
+    """
+    if len(head.signatures) < record.threshold.at(at):
+        raise TooFewSignatures(
+            f"{record.threshold.at(at)} authority keys had to sign, {len(head.signatures)} did"
+        )
+    for one in head.signatures:
+        key = record.authority_key(one.number)
+        if key is None or key.added >= at or (key.ended is not None and key.ended <= at):
+            raise KeyEnded(f"the authority's key {one.number} was not in use when it signed")
+        if one.algorithm != key.algorithm:
+            raise KeyUse(f"the authority's key {key.number} is of algorithm {key.algorithm}")
+        fingerprint = key_fingerprint(key.algorithm, key.public_key)
+        verify(key.algorithm, key.public_key, head.message(sealed.genesis, fingerprint), one.signature)

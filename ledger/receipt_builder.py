@@ -110,11 +110,12 @@ class ReceiptBuilder:
             return None
         leaf = self._log.leaf(changes[-1])
         agency = StatusChange.decode(leaf.leaf).agency
-        return ProvenChange(
-            leaf,
-            self._log.submission_over(leaf.index),
-            None if agency == AUTHORITY else self._registry.agency_proof(agency),
-        )
+        submission = self._log.submission_over(leaf.index)
+        if agency == AUTHORITY:
+            return ProvenChange(leaf, submission, None, ())
+        head = SubmissionLeaf.decode(submission.head.leaf)
+        keys = tuple(self._registry.key_proof(agency, one.number) for one in head.signatures)
+        return ProvenChange(leaf, submission, self._registry.agency_proof(agency), keys)
 
     def _stands(self, index: int) -> bool:
         """Whether the ATTEST at ``index`` is valid and not doubtful."""

@@ -111,18 +111,20 @@ class ProvenSubmission:
 class ProvenChange:
     """The STATUS that made a document what it is now, the SUBMISSION that covers it, and who made it.
 
-    ``agency`` is None when that was the authority.
+    ``agency`` is None, and there are no ``keys``, when that was the authority.
     """
 
     leaf: ProvenLeaf
     submission: ProvenSubmission
     agency: ProvenRecord | None
+    keys: tuple[ProvenRecord, ...]
 
     def to_json(self) -> Json:
         return {
             "change": self.leaf.to_json(),
             "submission": self.submission.to_json(),
             "agency": None if self.agency is None else self.agency.to_json(),
+            "keys": [key.to_json() for key in self.keys],
         }
 
     @classmethod
@@ -131,6 +133,7 @@ class ProvenChange:
             ProvenLeaf.from_json(reader.member("change")),
             ProvenSubmission.from_json(reader.member("submission")),
             None if reader.any("agency") is None else ProvenRecord.from_json(reader.member("agency")),
+            tuple(ProvenRecord.from_json(one) for one in reader.members("keys", limit=16)),
         )
         reader.done()
         return change

@@ -111,6 +111,7 @@ class Changed:
     """What made a document's status what it is: when, by whom (0: the authority), why.
 
     ``reason`` is the number in the log; ``replacement`` the index of the document in its place, if named.
+    ``doubtful``: a key that signed it is reported stolen; then no document stands in its place.
     """
 
     index: int
@@ -119,6 +120,7 @@ class Changed:
     changed_ms: int
     reason: int
     replacement: int | None
+    doubtful: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,7 +157,7 @@ class _Check:
             record, document_type = self._check_registry(ledger, signed, issue, sealed)
             by = self._check_signers(proofs, head, record.records, sealed)
         with self._step("status", VerdictCode.NOT_IN_LEDGER):
-            changed = self._check_changed(status, record.records, sealed)
+            changed = self._check_changed(status, record, sealed)
         with self._step("entitlement", VerdictCode.NOT_ENTITLED):
             doubtful = self._check_entitlement(by, issue)
         with self._step("document", VerdictCode.ALTERED):
@@ -271,11 +271,11 @@ class _Check:
         self._passed(f"signed with key {numbers} of agency {by.agency.number}")
         return by
 
-    def _check_changed(self, status: Status, records: int, sealed: Sealed) -> Changed | None:
+    def _check_changed(self, status: Status, record: LedgerRecord, sealed: Sealed) -> Changed | None:
         proof = self.receipt.changed
         if proof is None:
             return None
-        return check_changed(proof, self.receipt.issue.index, status, records, sealed)
+        return check_changed(proof, self.receipt.issue.index, status, record, sealed)
 
     def _check_entitlement(self, by: Signed, issue: Issue) -> bool:
         """Whether the document is doubtful; raises when the issuer was not entitled at all."""

@@ -166,6 +166,7 @@ def _changed_json(changed: Changed) -> dict[str, Json]:
         "changed_ms": changed.changed_ms,
         "reason": changed.reason,
         "replacement": None if changed.replacement is None else str(changed.replacement),
+        "doubtful": changed.doubtful,
     }
 
 
@@ -233,6 +234,8 @@ def _changed_lines(changed: Changed) -> list[str]:
     by = _names(changed.agency_names) + f" (agency {changed.agency})" if changed.agency else "the authority"
     lines = [f"            since {moment(changed.changed_ms)}, by {by}, index {changed.index}"]
     lines.append(f"            reason: {REASONS.get(changed.reason, f'number {changed.reason}')}")
+    if changed.doubtful:
+        lines.append("            DOUBTFUL: a key that signed this is reported stolen; ask the issuer")
     if changed.replacement is not None:
         lines.append(f"            in its place: the document at index {changed.replacement}")
     return lines

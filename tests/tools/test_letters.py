@@ -74,6 +74,37 @@ def kinds(served: Offices) -> Counter[LeafType]:
         return Counter(LeafType(leaf[1]) for leaf in client.entries(0))
 
 
+# --- cut off at its very end ------------------------------------------------------------------
+
+
+class Cut(BaseException):
+    """A command that is cut off."""
+
+
+def cut(*_: object) -> None:
+    raise Cut
+
+
+def test_what_was_sent_and_not_told_of_is_not_sent_again(
+    served: Offices, sudur: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off when all is in the log, and before anything is printed: the help promises no second one."""
+    file = tmp_path / "letter.pdf"
+    file.write_bytes(b"to all of you")
+    asking = ("agency", "request", "--to", str(UNIVERSITY), "--field", "holder=told of once")
+    circulating = ("agency", "circulate", file, "--to", f"{UNIVERSITY},{MINISTRY}")
+    for words, module, letters in ((asking, "request_cmd", 1), (circulating, "circulate_cmd", 2)):
+        before = kinds(served)[LeafType.SEND]
+        with monkeypatch.context() as patch:
+            patch.setattr(f"tools.{module}.tell_letters", cut)
+            with pytest.raises(Cut):
+                sudur(*words, *served.at(REGISTRY))
+        assert sudur(*words, *served.at(REGISTRY)).code == 0
+        assert kinds(served)[LeafType.SEND] == before + letters
+        assert sudur(*words, *served.at(REGISTRY)).code == 0
+        assert kinds(served)[LeafType.SEND] == before + 2 * letters, "told of, it may be meant once more"
+
+
 # --- asked and answered ------------------------------------------------------------------------
 
 
