@@ -444,6 +444,21 @@ def test_an_envelope_that_was_altered_on_its_way(served: Offices, sudur: Command
     assert asked(served, sudur, number)["answer"]["outcome"] == "denied"
 
 
+def test_an_envelope_that_has_gone(served: Offices, sudur: Commands) -> None:
+    """Past its time, or lost with the node's disk: a reminder brings the letter again."""
+    number = ask(served, sudur)
+    send = record_at(served, parse_reference(number))
+    assert isinstance(send, Send)
+    with agency_session(served.dir(UNIVERSITY), served.grpc) as session:
+        desk = Desk(session, Passphrase(None))
+        assert session.client.drop_envelope(desk.genesis, desk.access, send.envelope)
+    assert waiting(served, sudur, UNIVERSITY, number)["fault"].startswith("NOT_FOUND: ")
+    served.run(sudur, REGISTRY, "request", "remind", number)
+    there = waiting(served, sudur, UNIVERSITY, number)
+    assert there["letter"]["fields"] == [{"name": "holder", "value": SECRET}]
+    served.run(sudur, UNIVERSITY, "answer", number, "denied")
+
+
 class Lying(Door):
     """Says of exchanges what the log does not have, and lists what went to others."""
 
