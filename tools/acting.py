@@ -15,8 +15,6 @@ from typing import Annotated
 import typer
 
 from ledger.canonical_json import Json
-from ledger.errors import TooFewSignatures
-from ledger.registry_records import AgencyRecord
 from tools.agency_session import Session
 from tools.issuing import WORK, Issuer
 from tools.outbox import Submitted, Work, record_kind
@@ -82,7 +80,7 @@ def act(
     refusal; a submission of 256 records stands or falls as one.
     """
     if prepare is None:
-        _check_keys(session, records)
+        session.outbox.check_keys(dict(Counter(map(record_kind, records))))
     work = session.outbox.put(kind, records, note, waiting=prepare is not None, identity=identity)
     if prepare is not None:
         export(session.outbox, work, prepare)
@@ -101,16 +99,3 @@ def complete(session: Session, work: Work) -> Acted:
     if settled.refused:
         raise settled.refused[0].error
     return Acted(work, tuple(one for one in session.outbox.submissions(work) if one.first is not None))
-
-
-def _check_keys(session: Session, records: Sequence[bytes]) -> None:
-    record = AgencyRecord.decode(session.client.record(f"agency/{session.agency}").record)
-    counts = dict(Counter(map(record_kind, records)))
-    needed = session.outbox.keys_needed(record.policy.latest, counts)
-    signers = len(session.outbox.signers)
-    if signers < needed:
-        raise TooFewSignatures(
-            f"{needed} keys must sign {len(records)} records more today, {signers} did",
-            where="--signer",
-            fix="name the other keys too, or take the work to the other officer: --prepare FILE",
-        )

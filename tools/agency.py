@@ -10,10 +10,8 @@ from typing import Annotated
 import typer
 
 from ledger.documents import TYPE_FIELD, check_text
-from ledger.errors import TooFewSignatures
 from ledger.receipts import parse_receipt
 from ledger.records import Basis
-from ledger.registry_records import AgencyRecord
 from ledger.signing_policy import ISSUE_KINDS
 from tools import (
     agency_keys,
@@ -33,7 +31,6 @@ from tools.agency_session import (
     FirstTrust,
     OnFirstUse,
     ResourcesUrl,
-    Session,
     Signers,
     agency_session,
 )
@@ -270,7 +267,8 @@ def issue(
                     where="FILE",
                     fix="send their submission file; or give them up: sudur agency register drop",
                 )
-            _check_keys(session, Basis[basis.name], len(left), prepare is not None)
+            if documents and prepare is None:
+                session.outbox.check_keys({ISSUE_KINDS[Basis[basis.name]]: len(documents)})
             place = out or session.here.receipts
             if prepare is None or not documents:
                 outcome = issuer.issue(documents, names, Basis[basis.name], place, advance)
@@ -342,21 +340,6 @@ for _name, _group in (
     ("change", agency_keys.change_app),
 ):
     app.add_typer(_group, name=_name)
-
-
-def _check_keys(session: Session, basis: Basis, count: int, prepare: bool) -> None:
-    """Refuse before anything is saved what the policy would refuse. Raises TooFewSignatures."""
-    if not count or prepare:
-        return
-    record = AgencyRecord.decode(session.client.record(f"agency/{session.agency}").record)
-    needed = session.outbox.keys_needed(record.policy.latest, {ISSUE_KINDS[basis]: count})
-    signers = len(session.outbox.signers)
-    if signers < needed:
-        raise TooFewSignatures(
-            f"{needed} keys must sign {count} documents more today, {signers} did",
-            where="--signer",
-            fix="name the other keys too, or take the work to the other officer: --prepare FILE",
-        )
 
 
 def report(earlier: Outcome, outcome: Outcome, as_json: bool) -> None:

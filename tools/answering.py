@@ -197,7 +197,7 @@ class Answering:
             counts[ISSUE_KINDS[Basis.ARCHIVE]] = 1
         if decision.successor is not None:
             counts["send"] = 1
-        self._desk.check_keys(counts)
+        self._desk.outbox.check_keys(counts)
 
     def _save(self, letter: Filed, decision: Decision, *, waiting: bool) -> None:
         assert letter.index is not None
@@ -267,7 +267,7 @@ class Answering:
                 return stop
         if submission is None:
             if prepare is None:
-                self._desk.check_keys({"answer": 1})
+                self._desk.outbox.check_keys({"answer": 1})
             submission = self._seal(letter, decision, waiting=prepare is not None)
         found = self._register.row("SELECT work FROM submissions WHERE id = ?", (submission,))
         assert found is not None

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from ledger.canonical_json import encode
-from ledger.errors import SudurError, TooFewSignatures
+from ledger.errors import SudurError
 from ledger.records import MAX_RECORDS, Basis
 from ledger.signing_policy import ISSUE_KINDS, SigningPolicy
 from tools.client import BulkAnswer
@@ -210,14 +210,7 @@ class BulkIssuer:
         return Repeat.ELSEWHERE
 
     def _check_keys(self, count: int) -> None:
-        needed = self._outbox.keys_needed(self._policy, {ISSUE_KINDS[self._basis]: count})
-        signers = len(self._outbox.signers)
-        if signers < needed:
-            raise TooFewSignatures(
-                f"{needed} keys must sign {count} documents more today, {signers} did",
-                where=self._name,
-                fix="name them with --signer, or take the work to the other officer: --prepare FILE",
-            )
+        self._outbox.check_keys({ISSUE_KINDS[self._basis]: count}, self._policy)
 
 
 class _Pipeline:

@@ -120,7 +120,7 @@ def circulate(
         if not sent:
             here.asking.check_recipients(recipients)
             if prepare is None:
-                desk.check_keys({"send": len(recipients)})
+                desk.outbox.check_keys({"send": len(recipients)})
             pairs = [(agency, None) for agency in recipients]
             work = desk.save_letters(letter, pairs, SendKind.CIRCULATED, due, waiting=prepare is not None)
             sent = send_letters(here, work, prepare)
@@ -218,7 +218,7 @@ def remind(
         ]
         sent = [each for each in here.finished.letters if each.follows in {of.index for of in one.letters}]
         if wanted:
-            here.desk.check_keys({"send": len(wanted)})
+            here.desk.outbox.check_keys({"send": len(wanted)})
             sent += send_letters(here, here.asking.remind(wanted), None)
         if as_json:
             emit_json([letter_json(here.desk, each, contents=False) for each in sent])

@@ -20,7 +20,6 @@ from ledger.errors import (
     ProofInvalid,
     RuleError,
     SudurError,
-    TooFewSignatures,
     VerificationError,
 )
 from ledger.inquiries import Reply, Sent
@@ -28,8 +27,6 @@ from ledger.leaves import NONE
 from ledger.proven_records import ProvenRecords
 from ledger.proven_registry import ProvenRegistry
 from ledger.records import NO_HASH, Outcome, Send, SendKind
-from ledger.registry_records import AgencyRecord
-from ledger.signing_policy import RecordKind
 from tools.agency_session import Session
 from tools.client import EnvelopeAccess
 from tools.envelopes import Addressee, find_addressee, seal_letter
@@ -237,19 +234,6 @@ class Desk:
         for work in self._settled:
             self.outbox.close(work)
         self._settled.clear()
-
-    def check_keys(self, counts: dict[RecordKind, int]) -> None:
-        """Refuse before anything is saved what the agency's policy would refuse. Raises TooFewSignatures."""
-        record = AgencyRecord.decode(self.session.client.record(f"agency/{self.agency}").record)
-        needed = self.outbox.keys_needed(record.policy.latest, counts)
-        signers = len(self.outbox.signers)
-        if signers < needed:
-            kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-            raise TooFewSignatures(
-                f"{needed} keys must sign today ({kinds} more), {signers} did",
-                where="--signer",
-                fix="name the other keys too, or take the work to the other officer: --prepare FILE",
-            )
 
     # --- what became of letters ---
 

@@ -186,7 +186,7 @@ class Inbox:
         if not chosen:
             return None
         desk = self._desk
-        desk.check_keys({"answer": len(chosen)})
+        desk.outbox.check_keys({"answer": len(chosen)})
         records = [
             Answer(desk.agency, one.index, Outcome.RECEIVED, NO_HASH, NO_HASH).encode()
             for one in chosen

@@ -26,9 +26,16 @@ from itertools import groupby, islice
 from typing import Any, Final
 
 from ledger.canonical_json import Json, encode, parse
-from ledger.errors import ClaimedTimeOutsideWindow, EnvelopeMissing, ForeignRecord, SudurError
+from ledger.errors import (
+    ClaimedTimeOutsideWindow,
+    EnvelopeMissing,
+    ForeignRecord,
+    SudurError,
+    TooFewSignatures,
+)
 from ledger.leaves import LeafType, leaf_type
 from ledger.records import MAX_RECORDS, Issue
+from ledger.registry_records import AgencyRecord
 from ledger.seals import Seal
 from ledger.signing_policy import DAY_MS, ISSUE_KINDS, RECORD_KINDS, RecordKind, SigningPolicy, utc_day
 from ledger.submissions import SubmissionLeaf, unpack
@@ -524,6 +531,22 @@ class Outbox:
             (policy.of(kind).keys_needed(today.get(kind, 0) + count) for kind, count in counts.items()),
             default=1,
         )
+
+    def check_keys(self, counts: dict[RecordKind, int], policy: SigningPolicy | None = None) -> None:
+        """Refuse, before anything is saved, what the policy would refuse of so many records more today.
+
+        ``policy``: the agency's, where it is known; else the node is asked. Raises TooFewSignatures.
+        """
+        if policy is None:
+            policy = AgencyRecord.decode(self._node.record(f"agency/{self.agency}").record).policy.latest
+        needed, signers = self.keys_needed(policy, counts), len(self.signers)
+        if signers < needed:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+            raise TooFewSignatures(
+                f"{needed} keys must sign today ({kinds} more), {signers} did",
+                where="--signer",
+                fix="name the other keys too, or take the work to the other officer: --prepare FILE",
+            )
 
     def _work(self, row: tuple[Any, ...]) -> Work:
         number, kind, made_ms, closed, rows, sealed = row

@@ -80,7 +80,7 @@ def ask(
         if not sent:
             here.asking.check_recipients([to])
             if prepare is None:
-                desk.check_keys({"send": 1})
+                desk.outbox.check_keys({"send": 1})
             work = desk.save_letters(letter, [(to, None)], SendKind.REQUEST, due, waiting=prepare is not None)
             sent = send_letters(here, work, prepare)
         _tell(here, sent, as_json)
@@ -196,7 +196,7 @@ def remind(
         one = own(here.desk.letters.every(Way.SENT), index, text)
         sent = [each for each in here.finished.letters if each.follows == index and one.is_open]
         if not sent:
-            here.desk.check_keys({"send": 1})
+            here.desk.outbox.check_keys({"send": 1})
             sent = send_letters(here, here.asking.remind([one]), None)
         _tell(here, sent, as_json)
 
@@ -239,7 +239,7 @@ def reopen(
                 letter = make_letter(here.desk.agency, kind, fields, files, enclose=True)
             if to is not None:
                 here.asking.check_recipients([to])
-            here.desk.check_keys({"send": 1})
+            here.desk.outbox.check_keys({"send": 1})
             sent = send_letters(here, here.asking.reopen(one, to, due, letter), None)
         _tell(here, sent, as_json)
 
