@@ -67,6 +67,7 @@ class Desk:
         self._passphrase = passphrase
         self._records: ProvenRecords | None = None
         self._keys: list[PrivateKey] | None = None
+        self._settled: list[Work] = []
 
     @property
     def agency(self) -> int:
@@ -205,7 +206,7 @@ class Desk:
         return work
 
     def finish(self) -> Finished:
-        """Send what any run has left, and close what is settled. Raises Unavailable: then it stays open."""
+        """Send what any run has left, see :meth:`finish_work`. Raises Unavailable."""
         letters: list[Filed] = []
         refused: list[Refusal] = []
         for kind in (SEND, ANSWER):
@@ -216,14 +217,24 @@ class Desk:
         return Finished(tuple(letters), tuple(refused))
 
     def finish_work(self, work: Work) -> Finished:
-        """Send one work; it is closed unless officers have yet to sign it. Raises Unavailable."""
+        """Send one work. It is settled unless officers have yet to sign it. Raises Unavailable.
+
+        It stays open until :meth:`close_settled`: a command that is cut off before it has said what it
+        sent finds it again, and does not send it once more.
+        """
         settled = self.outbox.finish(work)
         if any(one.state is State.WAITING for one in self.outbox.submissions(work)):
             return Finished()
-        self.outbox.close(work)
+        self._settled.append(work)
         self._records = None
         sent = [one for one in self.letters.of_work(work.number) if one.index is not None]
         return Finished(tuple(sent), settled.refused)
+
+    def close_settled(self) -> None:
+        """What was settled has been told of."""
+        for work in self._settled:
+            self.outbox.close(work)
+        self._settled.clear()
 
     def check_keys(self, counts: dict[RecordKind, int]) -> None:
         """Refuse before anything is saved what the agency's policy would refuse. Raises TooFewSignatures."""

@@ -91,6 +91,7 @@ def office(
         for refusal in finished.refused:
             remark(f"Refused, and not sent: {printable(str(refusal.error))}")
         yield Office(desk, Asking(desk), Inbox(desk), answering, finished, answers)
+        desk.close_settled()
 
 
 def tell_progress(progress: Progress, tell: Callable[[str], None] = say) -> None:

@@ -275,6 +275,34 @@ def test_what_does_not_go_with_an_answer(served: Offices, sudur: Commands) -> No
     served.run(sudur, UNIVERSITY, "answer", number, "denied")
 
 
+class Cut(BaseException):
+    """A command that is cut off."""
+
+
+def cut(*_: object) -> None:
+    raise Cut
+
+
+def test_what_was_sent_and_not_told_of_is_not_sent_again(
+    served: Offices, sudur: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off when all is in the log, and before anything is printed: the help promises no second one."""
+    file = tmp_path / "letter.pdf"
+    file.write_bytes(b"to all of you")
+    asking = ("agency", "request", "--to", str(UNIVERSITY), "--field", "holder=told of once")
+    circulating = ("agency", "circulate", file, "--to", f"{UNIVERSITY},{MINISTRY}")
+    for words, module, letters in ((asking, "request_cmd", 1), (circulating, "circulate_cmd", 2)):
+        before = kinds(served)[LeafType.SEND]
+        with monkeypatch.context() as patch:
+            patch.setattr(f"tools.{module}.tell_letters", cut)
+            with pytest.raises(Cut):
+                sudur(*words, *served.at(REGISTRY))
+        assert sudur(*words, *served.at(REGISTRY)).code == 0
+        assert kinds(served)[LeafType.SEND] == before + letters
+        assert sudur(*words, *served.at(REGISTRY)).code == 0
+        assert kinds(served)[LeafType.SEND] == before + 2 * letters, "told of, it may be meant once more"
+
+
 def test_what_another_agency_writes_steers_nothing(served: Offices, sudur: Commands, tmp_path: Path) -> None:
     hostile = '</td><script>alert(1)</script>"&\u200f\u061c'
     scan = tmp_path / "..%2f\u200f..evil.jpg"
