@@ -25,18 +25,19 @@ def all_names(names: Mapping[str, str]) -> str:
 
 def one_name(names: Mapping[str, str], languages: Sequence[str] = ()) -> str:
     """The name in the first language of ``languages`` that there is; else in English, else the first."""
-    for language in (*languages, "en", *names):
-        if language in names:
-            return printable(names[language])
-    return ""
+    return printable(_chosen(names, languages))
+
+
+def _chosen(names: Mapping[str, str], languages: Sequence[str]) -> str:
+    return next((names[language] for language in (*languages, "en", *names) if language in names), "")
 
 
 def agency_words(number: int, view: RegistryView | None, languages: Sequence[str] = ()) -> str:
-    """``agency 7 (Civil Registry)``; 0 is the authority."""
+    """``agency 7 ("Civil Registry")``; 0 is the authority. No name can end its quotes, and go on as ours."""
     if number == AUTHORITY:
         return "the authority"
     record = None if view is None else agency_or_none(view, number)
-    name = "" if record is None else f" ({one_name(record.names.latest, languages)})"
+    name = "" if record is None else f" ({quoted(_chosen(record.names.latest, languages))})"
     return f"agency {number}{name}"
 
 

@@ -129,15 +129,26 @@ def test_every_change_can_be_told(subject: Subject, body: ChangeBody) -> None:
     ("body", "line"),
     [
         (changes.AgencyRenamed({"en": "New"}), '  names: ar "دائرة 1", en "Agency 1" → en "New"'),
-        (changes.AgencyMoved(2), "  under: the authority → agency 2 (Agency 2)"),
+        (changes.AgencyMoved(2), '  under: the authority → agency 2 ("Agency 2")'),
         (changes.AgencyEntitled(entitlement((), ())), "  roles: issue → none"),
         (changes.KeyEnded(3), "  it is for registry"),
-        (changes.SuccessorNamed(2), "Name agency 2 (Agency 2) the successor of agency 1 (Agency 1)"),
+        (changes.SuccessorNamed(2), 'Name agency 2 ("Agency 2") the successor of agency 1 ("Agency 1")'),
     ],
 )
 def test_what_was_before_stands_first(world: World, body: ChangeBody, line: str) -> None:
     lines = describe(Change(AGENCY, NONE, body), StateView(world.state.registry))
     assert any(one.startswith(line) for one in lines), lines
+
+
+def test_a_name_cannot_go_on_as_if_it_were_ours(world: World) -> None:
+    """Whoever stands above an agency names it; who signs reads the name in a sentence."""
+    evil = 'Health) the successor of agency 12 ("Old'
+    world.change(AGENCY, changes.AgencyRenamed({"en": evil}))
+    lines = describe(
+        Change(Subject("agency", 2), NONE, changes.SuccessorNamed(1)), StateView(world.state.registry)
+    )
+    quoted = 'Health) the successor of agency 12 (\\"Old'
+    assert lines == [f'Name agency 1 ("{quoted}") the successor of agency 2 ("Agency 2")']
 
 
 def test_a_name_in_the_wanted_language() -> None:

@@ -111,8 +111,8 @@ def test_one_agency(sudur: Commands, source: tuple[str | Path, ...]) -> None:
     ):
         assert part in said
     said = sudur("registry", "show", "agency/2", *source, "--language", "en").out
-    assert "SUSPENDED by agency 1 (Ministry), since index" in said
-    assert "successor: agency 3 (three)" in said
+    assert 'SUSPENDED by agency 1 ("Ministry"), since index' in said
+    assert 'successor: agency 3 ("three")' in said
     said = sudur("registry", "show", "agency/3", *source).out
     assert "STOLEN since index 4 (declared at" in said
     value = json.loads(sudur("registry", "show", "agency/3", *source, "--json").out)
