@@ -141,9 +141,10 @@ class Inquiries:
         chunk = self._store.object(published.state.status.hashes[chunk_of(subject)])
         status = read_status(chunk, subject)
         latest = self._store.latest_status(subject)
-        while latest is not None and latest >= published.size:  # of a block that is not published yet
-            previous = StatusChange.decode(self._store.leaf(latest)).previous
-            latest = None if previous == subject else previous
+        if latest is not None and latest >= published.size:  # of a block that is not published yet
+            events = self._store.events(subject, subject + 1)
+            earlier = [at for _, at, kind in events if kind is LeafType.STATUS and at < published.size]
+            latest = earlier[-1] if earlier else None
         if latest is None:
             return Standing(status)
         change = StatusChange.decode(self._store.leaf(latest))

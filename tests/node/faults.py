@@ -9,6 +9,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from rocksdict import Checkpoint, Rdict
+
 from node.database import Batch, Database
 from node.node import NodeSettings
 from node.sequencer import SequencerSettings
@@ -69,11 +71,11 @@ class Faults:
         if self.due(Step.SYNC_MARK, How.DONE):
             raise self.strike()
 
-    def before_unsynced(self, path: Path) -> None:
+    def before_unsynced(self, path: Path, root: Rdict) -> None:
         """Remember what the disk holds, if the sync to come is to lose what is written now."""
         if self.due(Step.SYNC_BLOCK, How.LOST):
             self._backup = path.with_name("synced")
-            shutil.copytree(path, self._backup)
+            Checkpoint(root).create_checkpoint(str(self._backup))
 
     def on_open(self, path: Path) -> None:
         if self.broken:
@@ -99,7 +101,7 @@ class FaultyDatabase(Database):
         if faults.due(step, How.LOST):
             raise faults.strike()
         if step is Step.WRITE_BLOCK:
-            faults.before_unsynced(self.path)
+            faults.before_unsynced(self.path, self._root)
         super().write(batch)
         if faults.due(step, How.DONE):
             raise faults.strike()
