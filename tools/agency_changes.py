@@ -255,7 +255,7 @@ def reinstate(
     carry_out(
         How(directory, node, trust, propose, dry_run, passphrase_file, as_json),
         lambda _: Wish(agency(number), AgencyReinstated()),
-        Report(lambda _: f"Agency {number} is not suspended"),
+        Report(lambda _: f"Agency {number} is reinstated"),
     )
 
 

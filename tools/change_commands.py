@@ -19,7 +19,7 @@ from ledger.canonical_json import Json
 from ledger.changes import USES, NewKey, Subject
 from ledger.documents import check_composed
 from ledger.errors import SudurError
-from tools.change_text import describe
+from tools.change_text import describe, new_key_words
 from tools.changing import Made, Pending, Wish, is_so, prepare
 from tools.client import LedgerClient
 from tools.errors import SignaturesMissing, Usage
@@ -185,7 +185,7 @@ def _show(how: How, proposal: Proposal, context: Context) -> None:
     if how.as_json:
         emit_json(proposal_json(proposal))
         return
-    for line in describe(proposal.change(), context.view):
+    for line in change_lines(proposal, context.view):
         say(line)
     say(f"The change as it would be signed: {proposal.json.decode()}")
     remark("A dry run: nothing was signed or sent")
@@ -196,7 +196,7 @@ def _propose(how: How, path: Path, proposal: Proposal, context: Context) -> None
     if how.as_json:
         emit_json({"proposal": str(path), **proposal_json(proposal)})
         return
-    for line in (*describe(proposal.change(), context.view), *state_lines(proposal)):
+    for line in (*change_lines(proposal, context.view), *state_lines(proposal)):
         say(line)
     say(f"The proposal:  {path}")
 
@@ -215,6 +215,12 @@ def proposal_json(proposal: Proposal) -> dict[str, Json]:
         "missing": count,
         "missing_new_keys": list(incoming),
     }
+
+
+def change_lines(proposal: Proposal, view: RegistryView | None) -> list[str]:
+    """What a proposal changes, and the keys that follow an enrolment, with their fingerprints."""
+    keys = (f"  then {new_key_words(key)}" for key in proposal.then)
+    return [*describe(proposal.change(), view), *keys]
 
 
 def state_lines(proposal: Proposal) -> list[str]:

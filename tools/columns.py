@@ -128,7 +128,9 @@ def _field_of(path: Path, name: str, fields: Sequence[FieldDefinition]) -> Field
         what = f"is the label of several fields: {names}"
     else:
         what = f"is no field of the type; its fields are: {', '.join(one.name for one in fields) or 'none'}"
-    raise TableProblem(what, where=f"{path}, column {name}", fix="name the column as the field is named")
+    raise TableProblem(
+        what, where=f"{path}, column {name}", fix="name the column as the field is named, or take it out"
+    )
 
 
 class RowJudge:

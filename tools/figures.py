@@ -172,7 +172,7 @@ def _month_lines(month: Month) -> Iterator[str]:
         parts = [f"type {t} {b.name.lower()} {n}" for (t, b), n in month.documents.items()]
         yield f"  documents:     {sum(month.documents.values())} ({', '.join(parts)})"
     if month.statuses:
-        yield f"  now:           {', '.join(f'{s.name.lower()} {n}' for s, n in month.statuses.items())}"
+        yield f"  status set to: {', '.join(f'{s.name.lower()} {n}' for s, n in month.statuses.items())}"
     if month.attestations:
         parts = [f"kind {kind} {count}" for kind, count in month.attestations.items()]
         yield f"  attestations:  {sum(month.attestations.values())} ({', '.join(parts)})"

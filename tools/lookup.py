@@ -21,7 +21,7 @@ from ledger.inquiries import (
     referred_json,
 )
 from ledger.leaves import LeafType
-from ledger.records import Outcome, SendKind, Status
+from ledger.records import REASONS, Outcome, SendKind, Status
 from ledger.references import parse_reference, reference_text
 from ledger.resources import checkpoint_path
 from ledger.verdicts import BASES
@@ -146,7 +146,7 @@ def _standing(standing: Standing) -> list[str]:
     if standing.time_ms is not None:
         lines[0] += f" since {moment(standing.time_ms)}"
     if standing.reason:
-        lines.append(f"Reason:    number {standing.reason}")
+        lines.append(f"Reason:    {REASONS.get(standing.reason, f'number {standing.reason}')}")
     if standing.replacement is not None:
         lines.append(f"Replaced:  by reference {reference_text(standing.replacement)}")
     return lines

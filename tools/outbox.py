@@ -463,7 +463,9 @@ class Outbox:
         """Raises RegisterProblem when there is none."""
         found = self.register.row(f"{_WORK} WHERE id = ?", (number,))
         if found is None:
-            raise RegisterProblem("is not in the register", where=f"work {number}")
+            raise RegisterProblem(
+                "is not in the register", where=f"work {number}", fix="it is sent from where it was prepared"
+            )
         return self._work(found)
 
     def work_by_identity(self, identity: bytes) -> Work | None:

@@ -11,8 +11,8 @@ import typer
 
 from ledger.changes import Change
 from ledger.registry_leaf import RegistryLeaf
-from tools.change_commands import Directory, ask, proposal_json, state_lines
-from tools.change_text import describe, new_key_words
+from tools.change_commands import Directory, ask, change_lines, proposal_json, state_lines
+from tools.change_text import describe
 from tools.changing import Made, following, keys_to_follow, send, stale
 from tools.client import LedgerClient
 from tools.errors import ProposalProblem, Usage
@@ -166,10 +166,8 @@ def _tell(proposal: Proposal, node: str | None) -> None:
 
 
 def _lines(proposal: Proposal, made: Change, view: RegistryView | None) -> None:
-    for line in describe(made, view):
+    for line in change_lines(proposal, view):
         say(line)
-    for key in proposal.then:
-        say(f"  then {new_key_words(key)}")
     say(f"For {whose(proposal.by)} to sign, in the ledger {proposal.genesis.hex()}")
 
 

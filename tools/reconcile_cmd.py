@@ -125,7 +125,9 @@ def reconcile(
         str | None,
         typer.Option("--url", metavar="URL", help="Static resources elsewhere than the node says."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing when there is nothing new.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Print nothing while there is no alarm and nothing new.")
+    ] = False,
     passphrase_file: PassphraseFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
 ) -> int:

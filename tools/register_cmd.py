@@ -84,7 +84,7 @@ def import_(
     definition: TypeRecord | None = None
     if type_:
         if node is None:
-            raise Usage("the fields of the type have to be asked for", where="--node")
+            raise Usage("is needed to learn the fields of the type", where="--node")
         with connect(node) as client:
             definition = type_record(client, type_)
     sheet = table.suffix.lower() == ".xlsx"

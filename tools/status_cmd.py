@@ -42,10 +42,22 @@ _ByKey = Annotated[
     typer.Option("--by-key", metavar="K", min=1, max=65_535, help="All that key K of the agency signed."),
 ]
 _Since = Annotated[
-    int | None, typer.Option("--since", metavar="INDEX", min=0, help="Only from this index of the log on.")
+    int | None,
+    typer.Option(
+        "--since",
+        metavar="INDEX",
+        min=0,
+        help="Only submissions from this index of the log on, with all their records.",
+    ),
 ]
 _Until = Annotated[
-    int | None, typer.Option("--until", metavar="INDEX", min=0, help="Only up to this index of the log.")
+    int | None,
+    typer.Option(
+        "--until",
+        metavar="INDEX",
+        min=0,
+        help="Only submissions up to this index of the log, with all their records.",
+    ),
 ]
 _From = Annotated[
     str | None, typer.Option("--from", metavar="DAY", help="All since this day (YYYY-MM-DD, UTC) …")

@@ -20,6 +20,7 @@ from tools.changing import Wish, pending_path, prepare
 from tools.cli import run
 from tools.client import LedgerClient
 from tools.errors import Unavailable
+from tools.keyfile import load_public_key
 from tools.proposals import Proposal, load_proposal
 from tools.seats import open_seat
 from tools.ui import Passphrase
@@ -177,6 +178,9 @@ def test_a_dry_run_changes_nothing(authority: Office, ledger: Ledger, tmp_path: 
     assert 'names: en "Body" → en "Other"' in ended.out
     assert '"change":"agency_renamed"' in ended.out
     assert authority.done("suspend", number, "--dry-run")["change"] == "agency_suspended"
+    files = keygen(authority.sudur, tmp_path / "new", "submit")
+    shown = authority.run("enrol", "--name", "en=New", *key_words(files), "--dry-run")
+    assert f"fingerprint {load_public_key(files[0]).fingerprint}\n" in shown.out
     assert leaves(ledger) == before
 
 

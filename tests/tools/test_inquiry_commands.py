@@ -150,7 +150,7 @@ def test_a_revoked_one_proven(sudur: Commands, logged: Logged) -> None:
         assert done.code == 0, done
         assert "confirmed from an archive" in done.out
         assert "Status:    REVOKED since " in done.out
-        assert "Reason:    number 4\n" in done.out
+        assert "Reason:    its contents are no longer true\n" in done.out
         assert "by the signer's clock" in done.out
         assert "Proven against the trust file, but for the times" in done.out
 
