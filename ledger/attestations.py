@@ -38,12 +38,12 @@ class WantedAttestation:
     kind: int
     agency: int | None = None
 
-    def is_met_by(self, link: Attested) -> bool:
-        return link.stands and link.kind == self.kind and self.agency in (None, link.agency)
+    def names(self, link: Attested) -> bool:
+        return link.kind == self.kind and self.agency in (None, link.agency)
 
     def __str__(self) -> str:
         by = "" if self.agency is None else f" by agency {self.agency}"
-        return f"{attestation_name(self.kind)}{by} that stands"
+        return f"{attestation_name(self.kind)}{by}"
 
 
 def check_attestations(

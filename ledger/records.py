@@ -23,6 +23,7 @@ NO_HASH: Final = bytes(32)
 """Thirty-two zero bytes: no commitment, or no envelope."""
 
 UNDECLARED_TYPE: Final = 0
+MAX_DUE_DAYS: Final = 3_650
 
 
 class Basis(IntEnum):
@@ -152,7 +153,7 @@ class Attest:
 class Send:
     """A request for confirmation, or a circulated document, went to ``recipient``. 85 bytes.
 
-    ``due``: days after the block, 0 none. ``follows``: an earlier SEND, or NONE.
+    ``due``: days after the block, at most 3,650, 0 none. ``follows``: an earlier SEND, or NONE.
     """
 
     agency: int
@@ -181,6 +182,8 @@ class Send:
     @classmethod
     def decode(cls, leaf: bytes) -> Send:
         _, _, agency, recipient, commitment, kind, due, follows, envelope = _unpack(cls, leaf)
+        if due > MAX_DUE_DAYS:
+            raise LeafFormatError(f"{due} days to answer, at most {MAX_DUE_DAYS} are allowed", where="SEND")
         return cls(agency, recipient, commitment, _member(SendKind, kind, "kind"), due, follows, envelope)
 
 

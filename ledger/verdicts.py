@@ -33,6 +33,7 @@ class VerdictCode(Enum):
     FALSE_ATTESTATION = "FALSE_ATTESTATION"
     CHAIN_BROKEN = "CHAIN_BROKEN"
     NOT_ATTESTED = "NOT_ATTESTED"
+    ATTESTED_COPY = "ATTESTED_COPY"
     NOT_IN_LEDGER = "NOT_IN_LEDGER"
     WRONG_LEDGER = "WRONG_LEDGER"
     CANNOT_TELL = "CANNOT_TELL"
@@ -57,6 +58,7 @@ HEADLINES: Mapping[VerdictCode, str] = {
     VerdictCode.FALSE_ATTESTATION: "False attestation: it bears one that was never given",
     VerdictCode.CHAIN_BROKEN: "Genuine, but an attestation on it does not stand any more",
     VerdictCode.NOT_ATTESTED: "Genuine, but not attested as was asked for",
+    VerdictCode.ATTESTED_COPY: "Genuine, but the file is only a copy that another agency attested",
     VerdictCode.NOT_IN_LEDGER: "Not in the ledger: nothing proves that it was issued",
     VerdictCode.WRONG_LEDGER: "Of another ledger: not one that you trust",
     VerdictCode.CANNOT_TELL: "Cannot tell",
@@ -155,8 +157,9 @@ class Proven:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``reason`` is one sentence beside the headline: what is wrong and what to do; "" when genuine.
+    """``reason`` is one sentence beside the headline: what is wrong and what to do.
 
+    It is "" when genuine, unless an attestation that nobody asked for does not stand.
     ``proven`` is None unless every proof held.
     """
 

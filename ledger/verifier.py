@@ -36,7 +36,7 @@ from ledger.attribution import (
 from ledger.changes import Subject
 from ledger.checkpoints import SignedCheckpoint, open_checkpoint
 from ledger.cosignatures import verify_cosignatures
-from ledger.documents import Document, FieldKind, Hidden, Shown
+from ledger.documents import Document, Field, FieldKind, Hidden, Shown
 from ledger.errors import (
     CheckpointUntrusted,
     CommitmentMismatch,
@@ -309,7 +309,7 @@ class _Check:
         """That a file is one that was issued, or one that an attestation on it was given for."""
         copies = [one.copy for one in self.receipt.attestations if one.copy is not None]
         for copy in copies:
-            if any(one.kind is FieldKind.FILE and one.value == digest for one in copy.shown):
+            if _has_file(copy.shown, digest):
                 return
         self.receipt.document.check_file(digest)
 
@@ -373,15 +373,42 @@ class _Check:
             return VerdictCode.SUSPENDED, f"the issuer has suspended it, {as_of}; ask the issuer"
         if doubtful:
             return VerdictCode.DOUBTFUL, "ask the issuing agency to affirm it"
-        broken = [one for one in chain if not one.stands]
-        if broken:
-            return VerdictCode.CHAIN_BROKEN, _why_broken(broken[0])
-        for wanted in self.attested:
-            if not any(wanted.is_met_by(one) for one in chain):
-                return VerdictCode.NOT_ATTESTED, f"it bears no {wanted}"
+        fault = self._chain_fault(chain)
+        if fault is not None:
+            return fault
         if expires is not None and self.now_ms >= _end_of(expires):
             return VerdictCode.GENUINE_EXPIRED, f"it was valid through {expires}"
-        return VerdictCode.GENUINE, ""
+        broken = [one for one in chain if not one.stands]
+        return VerdictCode.GENUINE, f"the document itself; {_why_broken(broken[0])}" if broken else ""
+
+    def _chain_fault(self, chain: Sequence[Attested]) -> tuple[VerdictCode, str] | None:
+        """What the attestations take from a document that stands.
+
+        Anybody with the role can attest anybody's document, and later revoke that. So only those links
+        count that were asked for, that show a copy, or whose copy a given file is.
+        """
+        for wanted in self.attested:
+            links = [one for one in chain if wanted.names(one)]
+            if not links:
+                return VerdictCode.NOT_ATTESTED, f"it bears no {wanted}"
+            if not any(one.stands for one in links):
+                return VerdictCode.CHAIN_BROKEN, _why_broken(links[0])
+        for link in chain:
+            if link.copy and not link.stands:
+                return VerdictCode.CHAIN_BROKEN, _why_broken(link)
+        for digest in self.file_digests:
+            if _has_file(self.receipt.document.shown, digest):
+                continue
+            links = [one for one in chain if _has_file(one.copy, digest)]
+            if not any(wanted.names(one) for wanted in self.attested for one in links):
+                only = f"only the {attestation_name(links[0].kind)} by agency {links[0].agency} does"
+                why = f"the issuer does not vouch for a file, {only}; if you accept that, ask for it"
+                return VerdictCode.ATTESTED_COPY, why
+        return None
+
+
+def _has_file(fields: Sequence[Field], digest: bytes) -> bool:
+    return any(one.kind is FieldKind.FILE and one.value == digest for one in fields)
 
 
 def _why_broken(link: Attested) -> str:

@@ -15,7 +15,7 @@ from typing import Final
 
 from ledger.canonical_json import Json, Reader, base64_text, encode, parse, parse_base64
 from ledger.changes import MAX_AGENCY
-from ledger.documents import Document, Field, FieldKind
+from ledger.documents import Document, Field
 from ledger.envelope_bodies import Issued, Letter, Reply, ReplyOutcome, reply_plaintext
 from ledger.errors import AlreadyAnswered, FormatError, StatusFinal, SubjectInvalid, SudurError, UnknownAgency
 from ledger.leaves import NONE
@@ -363,4 +363,4 @@ class Answering:
 
 def document_fields(document: StoredDocument) -> Sequence[Field]:
     """The fields of a document of the register, as a confirmation issues them."""
-    return [one for one in document.fields[1:] if one.kind is FieldKind.FILE or one.value]
+    return document.fields[1:]

@@ -16,13 +16,12 @@ from ledger.errors import DocumentFormatError
 from ledger.registry_records import TypeRecord
 from ledger.verifier import check_expiry
 from tools.errors import FileProblem, TableProblem
-from tools.issuing import digest_file, file_name
+from tools.issuing import MIXED_DIGITS, digest_file, file_name, mixes_digits
 from tools.portions import Entry
 from tools.register_documents import MAX_EXTERNAL
 from tools.tables import MAX_CELL, Fault, Row
 
 _FOREIGN_DIGITS: Final = re.compile("[٠-٩۰-۹]")
-_DIGIT_KINDS: Final = (re.compile("[0-9]"), re.compile("[٠-٩]"), re.compile("[۰-۹]"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +197,8 @@ class RowJudge:
                 return Fault(name, error.what)
             if not unicodedata.is_normalized("NFC", cell):
                 return Fault(name, "is not in Unicode's composed form (NFC): --normalize brings it there")
-            if sum(kind.search(cell) is not None for kind in _DIGIT_KINDS) > 1:
-                return Fault(name, "mixes digits of several scripts (0-9, ٠-٩, ۰-۹)")
+            if mixes_digits(cell):
+                return Fault(name, MIXED_DIGITS)
         return None
 
     def _file(self, name: str) -> Field | Fault:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ledger.documents import Field, check_text
+from ledger.records import MAX_DUE_DAYS
 from tools.agency_session import agency_session
 from tools.answering import Answering, Progress
 from tools.asking import Asking
@@ -31,7 +32,10 @@ Fields = Annotated[
     typer.Option("--field", metavar="NAME=VALUE", help="A field, as it is read. Repeatable."),
 ]
 Due = Annotated[
-    int, typer.Option("--due", metavar="DAYS", min=0, max=3650, help="Days until an answer is due; 0: none.")
+    int,
+    typer.Option(
+        "--due", metavar="DAYS", min=0, max=MAX_DUE_DAYS, help="Days until an answer is due; 0: none."
+    ),
 ]
 DocumentType = Annotated[
     int,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import unicodedata
 import zlib
 from collections import Counter
@@ -38,6 +39,9 @@ from tools.register_documents import MAX_EXTERNAL, NewDocument, StoredDocument, 
 WORK: Final = "issue"
 """The kind of an issuing work in the register. Its note has ``receipts``: a path for each document, or
 ``table``: the name of the table that it issues."""
+
+MIXED_DIGITS: Final = "mixes digits of several scripts (0-9, ٠-٩, ۰-۹)"
+_DIGIT_KINDS: Final = (re.compile("[0-9]"), re.compile("[٠-٩]"), re.compile("[۰-۹]"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +107,24 @@ def digest_file(path: Path) -> bytes:
         raise FileProblem(f"cannot be read: {reason(error)}", where=str(path)) from None
 
 
+def mixes_digits(text: str) -> bool:
+    """Whether a value has digits of more than one script: two that look the same would differ."""
+    return sum(kind.search(text) is not None for kind in _DIGIT_KINDS) > 1
+
+
 def type_fields(definition: TypeRecord | None, values: Sequence[tuple[str, str]]) -> list[Field]:
     """The given values as the fields of a type, in its order; without a type as they were given.
 
-    Raises DocumentFormatError for a name that the type does not have, that is given twice, or for a
-    required field without a value.
+    Raises DocumentFormatError for a name that the type does not have or that is given twice, for a
+    required field without a value, and for a value with digits of several scripts.
     """
     names = [name for name, _ in values]
     for name in names:
         if names.count(name) > 1:
             raise DocumentFormatError("is given twice", where=f"field {name}")
+    for name, value in values:
+        if mixes_digits(value):
+            raise DocumentFormatError(MIXED_DIGITS, where=f"field {name}", fix="write it with one kind")
     if definition is None:
         return [Field.text(name, value) for name, value in values]
     known = [one.name for one in definition.fields]

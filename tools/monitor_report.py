@@ -181,23 +181,30 @@ def next_steps(reading: Reading, where: Where) -> list[str]:
     alarms = reading.alarms
     codes = {one.code for one in alarms}
     steps: list[str] = []
-    first: dict[int, int] = {}
+    spans: dict[int, tuple[int, int]] = {}
     for one in alarms:
         if one.code == "UNKNOWN_SUBMISSION":
             assert one.index is not None
+            last = one.index + one.facts["records"]
             for key in one.facts["keys"]:
-                first[key["number"]] = min(one.index, first.get(key["number"], one.index))
-    if first:
+                since, until = spans.get(key["number"], (one.index, last))
+                spans[key["number"]] = min(one.index, since), max(last, until)
+    if spans:
         steps.append("If an office of yours made them, name its register, and they are alarms no more:")
         steps.append(f"  sudur agency reconcile --dir {where.dir} --node {where.node} --also OTHER.db")
-    for number, since in sorted(first.items()):
+    here = f"--dir {where.dir} --node {where.node}"
+    for number, (since, until) in sorted(spans.items()):
+        what = f"{number} --since {since} --until {until} --reason 3 --signer OTHER {here}"
+        office = f"What the office itself logged with key {number} in between would go too, for good"
         steps += [
             f"Else key {number} is in wrong hands: have the authority say so, at once:",
             f"  sudur authority stolen {reading.agency} {number} {since} --dir AUTHORITY --node {where.node}",
-            f"Then revoke what the thief logged with key {number}, with another key:",
-            f"  sudur agency revoke --by-key {number} --since {since} --dir {where.dir} --node {where.node}",
+            f"Then, with another key, revoke what the thief logged. {office}: look first, with --dry-run:",
+            f"  sudur agency revoke --by-key {what}",
+            "And take back what the thief revoked or suspended:",
+            f"  sudur agency reinstate --changed-by-key {what}",
             f"And affirm, range by range, what key {number} rightly signed since then, or it stays doubtful:",
-            f"  sudur agency affirm FIRST LAST --dir {where.dir} --node {where.node}",
+            f"  sudur agency affirm FIRST LAST {here}",
         ]
     if "NOT_IN_LOG" in codes:
         steps.append(

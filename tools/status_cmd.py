@@ -47,7 +47,7 @@ _Since = Annotated[
         "--since",
         metavar="INDEX",
         min=0,
-        help="Only submissions from this index of the log on, with all their records.",
+        help="Only what stands at this index of the log or after it.",
     ),
 ]
 _Until = Annotated[
@@ -56,7 +56,7 @@ _Until = Annotated[
         "--until",
         metavar="INDEX",
         min=0,
-        help="Only submissions up to this index of the log, with all their records.",
+        help="Only what stands at this index of the log or before it.",
     ),
 ]
 _From = Annotated[

@@ -17,7 +17,7 @@ from ledger.leaves import LeafType
 from ledger.proven_log import ProvenLog
 from ledger.proven_status import ProvenStatus
 from ledger.receipts import MAX_RECEIPT, parse_receipt
-from ledger.records import Attest, Issue, Status, StatusChange, parse_record
+from ledger.records import MAX_RECORDS, Attest, Issue, Status, StatusChange, parse_record
 from ledger.references import parse_reference
 from ledger.resources import SubjectEvents
 from ledger.seals import Seal
@@ -45,10 +45,10 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a SUBMISSION must be like for its records to be meant.
+    """Which records of which SUBMISSIONs are meant.
 
-    ``key``: among its signers, when given; ``since`` and ``until``: the SUBMISSION's index; ``from_ms`` and
-    ``to_ms``: the time of its seal, the end not included.
+    ``key``: among its signers, when given; ``since`` and ``until``: the first and the last index of a
+    record; ``from_ms`` and ``to_ms``: the time of its seal, the end not included.
     """
 
     agency: int
@@ -61,10 +61,13 @@ class Selection:
     def takes(self, index: int, head: SubmissionLeaf) -> bool:
         return (
             head.agency == self.agency
-            and index >= self.since
-            and (self.until is None or index <= self.until)
+            and index + head.count >= self.since
+            and (self.until is None or index < self.until)
             and (self.key is None or any(one.number == self.key for one in head.signatures))
         )
+
+    def takes_record(self, index: int) -> bool:
+        return index >= self.since and (self.until is None or index <= self.until)
 
     def takes_time(self, time_ms: int) -> bool:
         return self.from_ms <= time_ms and (self.to_ms is None or time_ms < self.to_ms)
@@ -110,9 +113,10 @@ class Subjects:
         found: list[int] = []
         block: list[int] = []
         pending: tuple[int, SubmissionLeaf, list[bytes]] | None = None
-        told = wanted.since
-        stream = self._session.client.entries(wanted.since, self._log.size)
-        for index, leaf in enumerate(stream, wanted.since):
+        # The SUBMISSION of a record stands less than 257 leaves before it.
+        told = start = max(0, wanted.since - MAX_RECORDS)
+        stream = self._session.client.entries(start, self._log.size)
+        for index, leaf in enumerate(stream, start):
             if index - told == 4_096:
                 advance(4_096)
                 told = index
@@ -120,7 +124,8 @@ class Subjects:
                 at, head, records = pending
                 records.append(leaf)
                 if len(records) == head.count:
-                    block += self._proven(at, head, records, kinds)
+                    taken = self._proven(at, head, records, kinds)
+                    block += [one for one in taken if wanted.takes_record(one)]
                     pending = None
             elif leaf[1] == LeafType.SUBMISSION:
                 head = SubmissionLeaf.decode(leaf)

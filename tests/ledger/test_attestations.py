@@ -86,7 +86,8 @@ def chain(verdict: Verdict) -> tuple[Attested, ...]:
 
 
 def test_the_chain_is_shown_in_order_with_agency_time_and_status(abroad: Abroad) -> None:
-    verdict = abroad.judge(file_digests=[sha256(FILE).digest(), sha256(TRANSLATION).digest()])
+    files = [sha256(FILE).digest(), sha256(TRANSLATION).digest()]
+    verdict = abroad.judge(file_digests=files, attested=[WantedAttestation(TRANSLATED)])
     assert verdict.code is C.GENUINE
     links = chain(verdict)
     assert [(one.index, one.subject, one.kind, one.agency) for one in links] == [
@@ -123,7 +124,7 @@ def test_a_revoked_original_breaks_the_whole_chain(abroad: Abroad) -> None:
 @pytest.mark.parametrize("to", [Status.REVOKED, Status.SUSPENDED, Status.SUPERSEDED])
 def test_a_link_that_is_not_valid_breaks_what_stands_on_it(abroad: Abroad, to: Status) -> None:
     abroad.revoke(3, abroad.legalisation, to)
-    verdict = abroad.judge()
+    verdict = abroad.judge(attested=[WantedAttestation(LEGALISED)])
     assert verdict.code is C.CHAIN_BROKEN
     assert verdict.code.exit_code == 1
     assert to.name.lower() in verdict.reason
@@ -134,7 +135,7 @@ def test_a_link_that_is_not_valid_breaks_what_stands_on_it(abroad: Abroad, to: S
 def test_a_link_signed_with_a_stolen_key_is_doubtful_until_it_is_affirmed(abroad: Abroad) -> None:
     since = abroad.legalisation - 1
     abroad.world.change(Subject("agency", 3), changes.KeyStolen(1, since))
-    verdict = abroad.judge()
+    verdict = abroad.judge(attested=[WantedAttestation(LEGALISED, 4)])
     assert verdict.code is C.CHAIN_BROKEN
     assert [one.doubtful for one in chain(verdict)] == [False, True, False]
     assert [one.broken_by for one in chain(verdict)] == [None, None, abroad.legalisation]
@@ -159,6 +160,37 @@ def test_what_was_asked_for_must_be_there_and_stand(abroad: Abroad) -> None:
         assert verdict.code is C.NOT_ATTESTED
         assert str(wanted) in verdict.reason
     assert abroad.judge(abroad.receipt({}), attested=[WantedAttestation(LEGALISED)]).code is C.NOT_ATTESTED
+
+
+@pytest.mark.parametrize("to", [Status.REVOKED, Status.SUSPENDED])
+def test_an_attestation_that_nobody_asked_for_spoils_no_document(abroad: Abroad, to: Status) -> None:
+    """Anybody with the role can put one on another's document, and revoke it once receipts carry it."""
+    abroad.revoke(4, abroad.certificate, to)
+    verdict = abroad.judge()
+    assert (verdict.code, verdict.code.exit_code) == (C.GENUINE, 0)
+    assert verdict.reason.startswith("the document itself; ")
+    assert f"by agency 4, at index {abroad.certificate}, is {to.name.lower()}" in verdict.reason
+    assert [one.stands for one in chain(verdict)] == [True, True, False]
+    assert abroad.judge(attested=[WantedAttestation(LEGALISED, 3)]).code is C.GENUINE
+    assert abroad.judge(attested=[WantedAttestation(LEGALISED, 4)]).code is C.CHAIN_BROKEN
+
+
+def test_a_copy_that_is_shown_breaks_with_its_attestation(abroad: Abroad) -> None:
+    abroad.revoke(2, abroad.translation)
+    verdict = abroad.judge()
+    assert verdict.code is C.CHAIN_BROKEN
+    assert "the translation by agency 2" in verdict.reason
+
+
+def test_a_file_that_only_an_attester_vouches_for_is_not_taken_for_the_issuers(abroad: Abroad) -> None:
+    file = [sha256(TRANSLATION).digest()]
+    verdict = abroad.judge(file_digests=file)
+    assert (verdict.code, verdict.code.exit_code) == (C.ATTESTED_COPY, 1)
+    assert "only the translation by agency 2 does" in verdict.reason
+    for other in (WantedAttestation(LEGALISED), WantedAttestation(LEGALISED, 3)):
+        assert abroad.judge(file_digests=file, attested=[other]).code is C.ATTESTED_COPY
+    for asked in (WantedAttestation(TRANSLATED), WantedAttestation(TRANSLATED, 2)):
+        assert abroad.judge(file_digests=file, attested=[asked]).code is C.GENUINE
 
 
 Forge = Callable[[Abroad, Receipt, ProvenAttestation], Receipt]

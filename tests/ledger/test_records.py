@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ledger.errors import FormatError, LeafFormatError
 from ledger.leaves import NONE
 from ledger.records import (
+    MAX_DUE_DAYS,
     NO_HASH,
     Affirm,
     Answer,
@@ -37,7 +38,7 @@ RECORDS: st.SearchStrategy[Record] = st.one_of(
     st.builds(StatusChange, U32, U64, U64, st.sampled_from(Status), U8, st.just(NONE)),
     st.builds(StatusChange, U32, U64, U64, st.just(Status.SUPERSEDED), U8, U64),
     st.builds(Attest, U32, U64, st.integers(1, 255), HASH),
-    st.builds(Send, U32, U32, HASH, st.sampled_from(SendKind), U16, U64, HASH),
+    st.builds(Send, U32, U32, HASH, st.sampled_from(SendKind), st.integers(0, MAX_DUE_DAYS), U64, HASH),
     st.builds(Answer, U32, U64, st.just(Outcome.RECEIVED), st.just(NO_HASH), st.just(NO_HASH)),
     st.builds(Answer, U32, U64, st.sampled_from([Outcome.ANSWERED, Outcome.RETURNED]), HASH, HASH),
     st.tuples(U32, U32, U64, U64).map(lambda t: Affirm(t[0], t[1], min(t[2:]), max(t[2:]))),

@@ -428,7 +428,7 @@ class Ledger(RuleBasedStateMachine):
         recipient = data.draw(st.sampled_from([*self.model.offices, 0, AGENCIES + 1]))
         if follows in self.model.asked and data.draw(st.booleans()):
             kind, recipient = self.model.asked[follows].send.kind, self.model.asked[follows].send.recipient
-        due = data.draw(st.sampled_from([0, 1, 65_535]))
+        due = data.draw(st.sampled_from([0, 1, 3_650]))
         return Send(agency, recipient, commitment("asked"), kind, due, follows, NO_HASH)
 
     # --- blocks ---

@@ -209,8 +209,8 @@ def test_numbers_at_their_ends(book: Book) -> None:
     document = book.log(2, issue(2, "a"))
     book.change(2, KeyStolen(3, 0))
     for error, record in (
-        (UnknownAgency, send(2, top, due=65_535)),
-        (SubjectInvalid, send(2, 1, due=65_535, follows=NONE - 1)),
+        (UnknownAgency, send(2, top, due=3_650)),
+        (SubjectInvalid, send(2, 1, due=3_650, follows=NONE - 1)),
         (SubjectInvalid, status(2, NONE, NONE, Status.REVOKED)),
         (SubjectInvalid, status(2, document, document, Status.SUPERSEDED, NONE - 1)),
         (SubjectInvalid, attest(2, NONE, 255)),
@@ -220,7 +220,7 @@ def test_numbers_at_their_ends(book: Book) -> None:
         (UnknownAgency, affirm(2, top, 0, 0)),
     ):
         book.refused(error, 2, record, match="record 0")
-    book.log(2, attest(2, document, 255), send(2, 1, due=65_535))
+    book.log(2, attest(2, document, 255), send(2, 1, due=3_650))
 
 
 def test_every_flipped_bit_of_mixed_records_is_refused(book: Book) -> None:

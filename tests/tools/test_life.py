@@ -143,7 +143,8 @@ def test_a_document_goes_abroad(country: Country, sudur: Commands, issue: Issue,
     third = attest("consulate", "legalisation")
     receipt = Path(third["receipt"])
 
-    found = verdict(sudur, country, receipt, translation)
+    assert verdict(sudur, country, receipt, translation)["verdict"] == "ATTESTED_COPY"
+    found = verdict(sudur, country, receipt, translation, "--attested", "translation:2")
     assert found["verdict"] == "GENUINE"
     chain = found["proven"]["attestations"]
     assert [(one["kind"], one["agency_names"]["en"], one["stands"]) for one in chain] == [
@@ -186,7 +187,8 @@ def test_a_revoked_attestation_breaks_the_chain(
     one = json.loads(ended.out)
     attested = Path(one["receipt"])
     change(sudur, country, "revoke", one["index"], "--yes", agency="consulate")
-    found = verdict(sudur, country, attested, "--url", country.url)
+    assert verdict(sudur, country, attested, "--url", country.url)["verdict"] == "GENUINE"
+    found = verdict(sudur, country, attested, "--attested", "legalisation:4", "--url", country.url)
     assert found["verdict"] == "CHAIN_BROKEN"
     # It may be given once more then, and stands.
     again = sudur("agency", "attest", receipt, "--kind", "legalisation", *country.of("consulate"), "--out",
@@ -302,7 +304,10 @@ def test_after_a_theft_everything_is_put_right(
     undone = change(sudur, country, "reinstate", "--changed-by-key", "2", "--since", str(kept - 1), "--yes")
     assert [one["subject"] for one in undone["changed"]] == [str(spoilt)]
     assert verdict(sudur, country, victim, *online)["verdict"] == "GENUINE"
-    meant = change(sudur, country, "revoke", "--by-key", "2", "--since", str(kept), "--reason", "3", "--yes")
+    by_key = ("revoke", "--by-key", "2", "--reason", "3", "--yes")
+    none = change(sudur, country, *by_key, "--since", str(kept + 1), "--until", str(bad - 1))
+    assert none["changed"] == []
+    meant = change(sudur, country, *by_key, "--since", str(bad), "--until", str(bad))
     assert [one["subject"] for one in meant["changed"]] == [str(bad)]
     at = (*country.of("university"), "--signer", "desk-1")
     affirmed = sudur("agency", "affirm", str(kept), str(kept), *at, "--yes")

@@ -165,7 +165,9 @@ def test_a_stolen_key_is_found_with_what_to_do(office: Office) -> None:
     assert 'key 2 "desk-2"' in ended.out
     where = f"--dir {office.path} --node {office.served.grpc}"
     assert f"sudur authority stolen {office.number} 2 {index} --dir AUTHORITY" in ended.out
-    assert f"sudur agency revoke --by-key 2 --since {index} {where}" in ended.out
+    span = f"2 --since {index} --until {index + 1} --reason 3 --signer OTHER {where}"
+    assert f"sudur agency revoke --by-key {span}" in ended.out
+    assert f"sudur agency reinstate --changed-by-key {span}" in ended.out
     said = office.reconciled(1)
     (alarm,) = said["alarms"]
     assert (alarm["code"], alarm["index"], alarm["new"]) == ("UNKNOWN_SUBMISSION", str(index), False)
