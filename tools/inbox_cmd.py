@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -23,7 +23,7 @@ from tools.desk import new_seed
 from tools.desk_session import Fields, Number, Office, Prepare, name_values, office, tell_progress
 from tools.errors import Usage
 from tools.files import make_private_directory, write_new_file
-from tools.inbox import check_file
+from tools.inbox import check_file, choose
 from tools.issuing import digest_file, type_fields
 from tools.letter_text import (
     candidate_json,
@@ -39,6 +39,9 @@ from tools.table_cmd import type_record
 from tools.ui import emit_json, printable, remark, say
 
 app = group_with_default("list", help="What other offices ask of yours, and send it.")
+
+_MOST: Final = 100
+"""Letters that are listed at once."""
 
 
 class Wanted(StrEnum):
@@ -56,7 +59,7 @@ class Wanted(StrEnum):
 def list_(
     node: Node,
     directory: Directory,
-    every: Annotated[bool, typer.Option("--all", help="What is answered too.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="What is answered too, however much it is.")] = False,
     receive: Annotated[bool, typer.Option("--receive", help="Mark all that is listed as received.")] = False,
     predecessor: Annotated[
         list[int] | None,
@@ -72,7 +75,8 @@ def list_(
 ) -> None:
     """Fetch what came, and show what waits for an answer; for requests, what your own register has.
 
-    Each letter is proven and opened before it is shown, and kept in the register. A document is searched
+    Each letter is proven and opened before it is shown, and kept in the register. Of more than 100 the
+    oldest are shown, those that do not open last, and how many more there are. A document is searched
     for with folded letters, and compared letter by letter: what differs is shown, and you decide.
 
     Example: sudur agency inbox --dir registry --node 127.0.0.1:7070
@@ -86,8 +90,15 @@ def list_(
             for one in here.desk.letters.every(Way.RECEIVED)
             if one.reminds is None and (every or one.final is None)
         ]
+        more = 0
+        if not every:
+            chosen = choose(found, _MOST)
+            found, more = chosen, len(found) - len(chosen)
         if receive:
             found = _receive(here, found)
+        found = here.inbox.look(found)
+        if more:
+            remark(f"{more} more wait for an answer: sudur agency inbox --all")
         if as_json:
             emit_json([_json(here, one) for one in found])
             return
@@ -115,7 +126,7 @@ def show(
     Example: sudur agency inbox show 1700000079 --out scans --dir registry --node 127.0.0.1:7070
     """
     with _inbox(directory, node, signer, url, passphrase_file) as here:
-        one = here.inbox.find(parse_reference(text))
+        one = here.inbox.look_into(parse_reference(text))
         written = [] if out is None else _write_files(here, one, out)
         here.desk.register.journal.write(
             here.desk.outbox.officer, "read", {"letter": one.name, "files": [path.name for path in written]}
@@ -152,7 +163,7 @@ def receive(
         marked = [one for one in chosen if one.is_open and one.received is None]
         now = _receive(here, marked)
         if as_json:
-            emit_json([_json(here, one) for one in now])
+            emit_json([_json(here, one) for one in here.inbox.look(now)])
         else:
             say(f"{len(now)} letter{'' if len(now) == 1 else 's'} marked as received.")
 
@@ -173,7 +184,7 @@ def check(
     Example: sudur agency inbox check 1700000079 circular.pdf --dir registry --node 127.0.0.1:7070
     """
     with _inbox(directory, node, signer, url, passphrase_file) as here:
-        one = here.inbox.find(parse_reference(text))
+        one = here.inbox.look_into(parse_reference(text))
         name = check_file(here.desk.letters.letter(one), digest_file(file))
         sender = here.desk.title(one.agency)
     if as_json:
@@ -223,7 +234,7 @@ def answer(
     _check_options(outcome, document, field, type_, to)
     with _inbox(directory, node, signer, url, passphrase_file, prepare) as here:
         done = next((one for one in here.answers if one.letter.index == index and one.index), None)
-        one = here.inbox.find(index)
+        one = here.inbox.look_into(index)
         wanted = ReplyOutcome[outcome.name]
         if done is None or done.decision.outcome is not wanted:
             decision = _decision(here, one, wanted, document, field, type_, to, note)
