@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import Annotated, Final
 
 import typer
 
-from ledger.canonical_json import Json
 from ledger.documents import Document
 from ledger.envelope_bodies import ReplyOutcome
 from ledger.records import SendKind
@@ -23,7 +22,7 @@ from tools.desk import new_seed
 from tools.desk_session import Fields, Number, Office, Prepare, name_values, office, tell_progress
 from tools.errors import Usage
 from tools.files import make_private_directory, write_new_file
-from tools.inbox import check_file, choose
+from tools.inbox import Candidate, check_file, choose
 from tools.issuing import digest_file, type_fields
 from tools.letter_text import (
     candidate_json,
@@ -73,11 +72,11 @@ def list_(
     passphrase_file: PassphraseFile = None,
     as_json: Json_ = False,
 ) -> None:
-    """Fetch what came, and show what waits for an answer; for requests, what your own register has.
+    """Fetch what came, and show what waits for an answer.
 
     Each letter is proven and opened before it is shown, and kept in the register. Of more than 100 the
-    oldest are shown, those that do not open last, and how many more there are. A document is searched
-    for with folded letters, and compared letter by letter: what differs is shown, and you decide.
+    oldest are shown, those that do not open last, and how many more there are. What your own register
+    has for a request: sudur agency inbox show.
 
     Example: sudur agency inbox --dir registry --node 127.0.0.1:7070
     """
@@ -100,7 +99,7 @@ def list_(
         if more:
             remark(f"{more} more wait for an answer: sudur agency inbox --all")
         if as_json:
-            emit_json([_json(here, one) for one in found])
+            emit_json([letter_json(here.desk, one) for one in found])
             return
         for one in found:
             _show(here, one)
@@ -121,7 +120,10 @@ def show(
     passphrase_file: PassphraseFile = None,
     as_json: Json_ = False,
 ) -> None:
-    """Show one letter, with what your register has; write its files.
+    """Show one letter; for a request, what your own register has; write its files.
+
+    A document is searched for with folded letters, and compared letter by letter: what differs is shown,
+    and you decide.
 
     Example: sudur agency inbox show 1700000079 --out scans --dir registry --node 127.0.0.1:7070
     """
@@ -132,9 +134,15 @@ def show(
             here.desk.outbox.officer, "read", {"letter": one.name, "files": [path.name for path in written]}
         )
         if as_json:
-            emit_json({**_json(here, one), "written": [str(path) for path in written]})
+            emit_json(
+                {
+                    **letter_json(here.desk, one),
+                    "candidates": [candidate_json(each) for each in here.inbox.candidates_for(one)],
+                    "written": [str(path) for path in written],
+                }
+            )
             return
-        _show(here, one)
+        _show(here, one, here.inbox.candidates_for(one))
         for path in written:
             say(f"    written: {path}")
 
@@ -163,7 +171,7 @@ def receive(
         marked = [one for one in chosen if one.is_open and one.received is None]
         now = _receive(here, marked)
         if as_json:
-            emit_json([_json(here, one) for one in here.inbox.look(now)])
+            emit_json([letter_json(here.desk, one) for one in here.inbox.look(now)])
         else:
             say(f"{len(now)} letter{'' if len(now) == 1 else 's'} marked as received.")
 
@@ -243,7 +251,7 @@ def answer(
         if as_json:
             emit_json(
                 {
-                    **_json(here, one),
+                    **letter_json(here.desk, one),
                     "answer_index": None if done.index is None else str(done.index),
                     "waits_for_work": None if done.waiting is None else done.waiting.number,
                 }
@@ -338,17 +346,11 @@ def _receive(here: Office, letters: list[Filed]) -> list[Filed]:
     return [here.desk.letters.get(one.number) for one in letters]
 
 
-def _json(here: Office, one: Filed) -> dict[str, Json]:
-    body = letter_json(here.desk, one)
-    body["candidates"] = [candidate_json(each) for each in here.inbox.candidates_for(one)]
-    return body
-
-
-def _show(here: Office, one: Filed) -> None:
+def _show(here: Office, one: Filed, candidates: Sequence[Candidate] = ()) -> None:
     say(letter_line(here.desk, one))
     for line in (
         *letter_lines(here.desk, one),
-        *candidate_lines(here.inbox.candidates_for(one)),
+        *candidate_lines(candidates),
         *reply_lines(here.desk, one),
     ):
         say(line)

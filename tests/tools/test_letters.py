@@ -47,6 +47,7 @@ from tools.agency_session import agency_session
 from tools.client import LedgerClient
 from tools.desk import Desk, new_seed
 from tools.envelopes import seal_reply
+from tools.inbox import Inbox
 from tools.register import Register, system_ms
 from tools.ui import Passphrase
 
@@ -136,11 +137,11 @@ def test_a_request_is_confirmed_from_the_archive(served: Offices, sudur: Command
     (there,) = [one for one in served.run(sudur, UNIVERSITY, "inbox", "--receive") if one["number"] == number]
     assert (there["agency"], there["kind"], there["state"]) == (REGISTRY, "request", "received")
     assert [one["name"] for one in there["letter"]["fields"]] == ["holder", "year", "scan"]
-    likeliest = there["candidates"][0]
+    shown = served.run(sudur, UNIVERSITY, "inbox", "show", number, "--out", tmp_path / "scans")
+    likeliest = shown["candidates"][0]
     assert likeliest["differences"] == [
         {"name": "year", "asked": "١٩٨٧", "there": "1987", "in_writing_only": True}
     ]
-    shown = served.run(sudur, UNIVERSITY, "inbox", "show", number, "--out", tmp_path / "scans")
     (written,) = shown["written"]
     assert Path(written).read_bytes() == scan.read_bytes()
     assert Path(written).stat().st_mode & 0o777 == 0o600
@@ -180,7 +181,7 @@ def test_a_document_that_is_in_the_log_is_not_issued_again(
                    *served.at(UNIVERSITY))  # fmt: skip
     index = json.loads(issued.out)["issued"][0]["index"]
     (there,) = served.run(sudur, REGISTRY, "request", "--to", "2", "--field", "holder=نەسرین")
-    candidates = waiting(served, sudur, UNIVERSITY, there["number"])["candidates"]
+    candidates = served.run(sudur, UNIVERSITY, "inbox", "show", there["number"])["candidates"]
     document = next(str(one["document"]) for one in candidates if one["index"] == str(index))
     before = kinds(served)[LeafType.ISSUE]
     served.run(sudur, UNIVERSITY, "answer", there["number"], "confirmed", "--document", document)
@@ -188,6 +189,20 @@ def test_a_document_that_is_in_the_log_is_not_issued_again(
     shown = served.run(sudur, REGISTRY, "request", "show", there["number"])
     assert shown["answer"]["document"] == reference_digits(index)
     assert shown["verdict"]["verdict"] == "GENUINE"
+
+
+def test_a_list_of_letters_searches_no_register(
+    served: Offices, sudur: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever writes a letter of many words would have each look at the inbox wait for its search."""
+    number = ask(served, sudur)
+    with monkeypatch.context() as patched:
+        patched.setattr(Inbox, "candidates", cut)
+        assert "candidates" not in waiting(served, sudur, UNIVERSITY, number)
+        assert SECRET in sudur("agency", "inbox", *served.at(UNIVERSITY)).out
+        with pytest.raises(Cut):
+            sudur("agency", "inbox", "show", number, *served.at(UNIVERSITY))
+    served.run(sudur, UNIVERSITY, "answer", number, "denied")
 
 
 @pytest.mark.parametrize("outcome", ["denied", "no-record", "differs", "more-needed"])
