@@ -1,18 +1,21 @@
 """What comes to an agency: letters taken in from the log and the node, and marked as received.
 
 A letter is kept in the register as soon as its record is proven and its envelope was looked at. One
-whose envelope does not open is kept too, with the reason, and tried again each time: the right key may
-come to light, or a reminder may bring the same letter in an envelope that opens.
+whose envelope does not open is kept too, with the reason. It is tried again when the keys here have
+changed, each time that it has become twice as old, and when it is asked for by number; a reminder may
+bring the same letter in an envelope that opens. So letters that never open slow nobody down for long.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from ledger.documents import FieldKind
 from ledger.envelope_bodies import Letter, letter_plaintext
-from ledger.errors import CommitmentMismatch, NotEntitled, ProofInvalid
+from ledger.errors import CommitmentMismatch, EnvelopeWrongDigest, NotEntitled, ProofInvalid
 from ledger.inquiries import Sent
 from ledger.leaves import NONE, LeafType, leaf_type
 from ledger.records import NO_HASH, Answer, Outcome, Send, SendKind
@@ -24,6 +27,11 @@ from tools.folding import words
 from tools.outbox import Work
 from tools.register_documents import StoredDocument, text_of
 from tools.register_letters import Filed, Way
+
+_HOUR_MS: Final = 3_600_000
+
+_TRIED: Final = "tried"
+"""The fact of when letters that do not open were tried last, and with which keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,7 @@ class Inbox:
         """
         desk = self._desk
         desk.renew()
+        unread = self._unread()
         for agency in predecessors:
             if desk.agency not in desk.records.heirs(agency):
                 raise NotEntitled(f"{desk.title(agency)} was not handed over to this agency", where="--for")
@@ -82,11 +91,9 @@ class Inbox:
         for agency in predecessors:
             self._take_all(agency, 0)
         desk.refresh()
-        for one in self._letters.every(Way.RECEIVED):
-            if one.final is None and one.index is not None:
-                self._letters.doubt(one, desk.records.send(one.index).doubtful)
-                if one.content is None:
-                    self._open_again(one)
+        self._adopt()
+        if self._retry(unread):
+            self._adopt()
         self.let_go()
 
     def _take_all(self, recipient: int, start: int) -> None:
@@ -119,12 +126,58 @@ class Inbox:
         except UNREADABLE as error:
             return None, fault_of(error)
 
+    def _unread(self) -> list[Filed]:
+        """The letters that cannot be read and wait for an answer, or remind of one that does."""
+        return [one for one in self._letters.every(Way.RECEIVED) if one.content is None and one.final is None]
+
+    def _adopt(self) -> None:
+        """Read what does not open by a reminder that does: it commits to the same letter."""
+        unread = self._unread()
+        if not unread:
+            return
+        said: dict[tuple[int | None, bytes], int] = {
+            (one.reminds, one.commitment): one.content
+            for one in self._letters.every(Way.RECEIVED)
+            if one.reminds is not None and one.content is not None
+        }
+        with self._desk.register.transaction():
+            for one in unread:
+                content = said.get((one.index, one.commitment))
+                if content is not None:
+                    self._letters.opened(one, content, None)
+
+    def _retry(self, before: list[Filed]) -> bool:
+        """Open again what may open by now; whether there was anything to try.
+
+        ``before``: what could not be read when this look began. What came since was tried just now.
+        """
+        register = self._desk.register
+        unread = self._unread()
+        if not unread:
+            return False
+        keys, now_ms = self._key_mark(), register.now_ms()
+        kept = register.fact(_TRIED) or b""
+        tried_ms, known = int.from_bytes(kept[:8], "big"), kept[8:] == keys
+        old = {one.number for one in before}
+        again = [
+            one
+            for one in unread
+            if one.number in old
+            and one.envelope != NO_HASH
+            and (not known or _altered(one) or _age(one, now_ms) != _age(one, tried_ms))
+        ]
+        for one in again:
+            self._open_again(one)
+        if again or not known or any(one.number not in old for one in unread):
+            register.put_fact(_TRIED, now_ms.to_bytes(8, "big") + keys)
+        return bool(again)
+
+    def _key_mark(self) -> bytes:
+        """Changes when the envelope keys that lie here do."""
+        keys = {one.public.key for one in self._desk.session.here.key_files("envelope")}
+        return hashlib.sha256(b"".join(sorted(keys))).digest()
+
     def _open_again(self, one: Filed) -> None:
-        """With the keys of now; or by a reminder, which commits to the same letter."""
-        for place in (one, *self._letters.reminders(one)):
-            if place.content is not None and place.commitment == one.commitment:
-                self._letters.opened(one, place.content, None)
-                return
         assert one.index is not None
         letter, fault = self._open(self._desk.records.send(one.index).record)
         with self._desk.register.transaction():
@@ -134,6 +187,21 @@ class Inbox:
         return self._letters.keep(letter_plaintext(letter, self._desk.genesis, self._desk.agency)[1])
 
     # --- finding ---
+
+    def look(self, letters: Sequence[Filed]) -> list[Filed]:
+        """Letters with whether they are doubtful as of now: a key may be reported stolen any day."""
+        for one in letters:
+            if one.index is not None and one.final is None:
+                self._letters.doubt(one, self._desk.records.send(one.index).doubtful)
+        return [self._letters.get(one.number) for one in letters]
+
+    def look_into(self, index: int) -> Filed:
+        """The letter at an index, tried again if it does not open. Raises as :meth:`find`."""
+        one = self.find(index)
+        if one.content is None and one.final is None:
+            self._open_again(one)
+        (one,) = self.look([one])
+        return one
 
     def find(self, index: int) -> Filed:
         """The letter to this agency at an index.
@@ -193,6 +261,26 @@ class Inbox:
             if one.index is not None
         ]
         return desk.outbox.put(ANSWER, records, {"received": [one.name for one in chosen]})
+
+
+def choose(letters: Sequence[Filed], most: int) -> list[Filed]:
+    """At most so many letters, in their order: the oldest that can be read, then the oldest that cannot.
+
+    So no number of letters that do not open hides one that does.
+    """
+    first = sorted(letters, key=lambda one: one.content is None)[:most]
+    chosen = {one.number for one in first}
+    return [one for one in letters if one.number in chosen]
+
+
+def _altered(one: Filed) -> bool:
+    """Whether the node gave out other bytes than the log names. No sender can bring that about."""
+    return one.fault is not None and one.fault.startswith(EnvelopeWrongDigest.code)
+
+
+def _age(one: Filed, time_ms: int) -> int:
+    """How often a letter's age has doubled since its first hour."""
+    return (max(time_ms - (one.sent_ms or 0), 0) // _HOUR_MS).bit_length()
 
 
 def check_file(letter: Letter, digest: bytes) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from ledger.canonical_json import Json
 from ledger.documents import Document
 from ledger.envelope_bodies import ReplyOutcome
 from ledger.records import SendKind
@@ -23,7 +22,7 @@ from tools.desk import new_seed
 from tools.desk_session import Fields, Number, Office, Prepare, name_values, office, tell_progress
 from tools.errors import Usage
 from tools.files import make_private_directory, write_new_file
-from tools.inbox import check_file
+from tools.inbox import Candidate, check_file, choose
 from tools.issuing import digest_file, type_fields
 from tools.letter_text import (
     candidate_json,
@@ -39,6 +38,9 @@ from tools.table_cmd import type_record
 from tools.ui import emit_json, printable, remark, say
 
 app = group_with_default("list", help="What other offices ask of yours, and send it.")
+
+_MOST: Final = 100
+"""Letters that are listed at once."""
 
 
 class Wanted(StrEnum):
@@ -56,7 +58,7 @@ class Wanted(StrEnum):
 def list_(
     node: Node,
     directory: Directory,
-    every: Annotated[bool, typer.Option("--all", help="What is answered too.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="What is answered too, however much it is.")] = False,
     receive: Annotated[bool, typer.Option("--receive", help="Mark all that is listed as received.")] = False,
     predecessor: Annotated[
         list[int] | None,
@@ -70,10 +72,11 @@ def list_(
     passphrase_file: PassphraseFile = None,
     as_json: Json_ = False,
 ) -> None:
-    """Fetch what came, and show what waits for an answer; for requests, what your own register has.
+    """Fetch what came, and show what waits for an answer.
 
-    Each letter is proven and opened before it is shown, and kept in the register. A document is searched
-    for with folded letters, and compared letter by letter: what differs is shown, and you decide.
+    Each letter is proven and opened before it is shown, and kept in the register. Of more than 100 the
+    oldest are shown, those that do not open last, and how many more there are. What your own register
+    has for a request: sudur agency inbox show.
 
     Example: sudur agency inbox --dir registry --node 127.0.0.1:7070
     """
@@ -86,10 +89,17 @@ def list_(
             for one in here.desk.letters.every(Way.RECEIVED)
             if one.reminds is None and (every or one.final is None)
         ]
+        more = 0
+        if not every:
+            chosen = choose(found, _MOST)
+            found, more = chosen, len(found) - len(chosen)
         if receive:
             found = _receive(here, found)
+        found = here.inbox.look(found)
+        if more:
+            remark(f"{more} more wait for an answer: sudur agency inbox --all")
         if as_json:
-            emit_json([_json(here, one) for one in found])
+            emit_json([letter_json(here.desk, one) for one in found])
             return
         for one in found:
             _show(here, one)
@@ -110,20 +120,29 @@ def show(
     passphrase_file: PassphraseFile = None,
     as_json: Json_ = False,
 ) -> None:
-    """Show one letter, with what your register has; write its files.
+    """Show one letter; for a request, what your own register has; write its files.
+
+    A document is searched for with folded letters, and compared letter by letter: what differs is shown,
+    and you decide.
 
     Example: sudur agency inbox show 1700000079 --out scans --dir registry --node 127.0.0.1:7070
     """
     with _inbox(directory, node, signer, url, passphrase_file) as here:
-        one = here.inbox.find(parse_reference(text))
+        one = here.inbox.look_into(parse_reference(text))
         written = [] if out is None else _write_files(here, one, out)
         here.desk.register.journal.write(
             here.desk.outbox.officer, "read", {"letter": one.name, "files": [path.name for path in written]}
         )
         if as_json:
-            emit_json({**_json(here, one), "written": [str(path) for path in written]})
+            emit_json(
+                {
+                    **letter_json(here.desk, one),
+                    "candidates": [candidate_json(each) for each in here.inbox.candidates_for(one)],
+                    "written": [str(path) for path in written],
+                }
+            )
             return
-        _show(here, one)
+        _show(here, one, here.inbox.candidates_for(one))
         for path in written:
             say(f"    written: {path}")
 
@@ -152,7 +171,7 @@ def receive(
         marked = [one for one in chosen if one.is_open and one.received is None]
         now = _receive(here, marked)
         if as_json:
-            emit_json([_json(here, one) for one in now])
+            emit_json([letter_json(here.desk, one) for one in here.inbox.look(now)])
         else:
             say(f"{len(now)} letter{'' if len(now) == 1 else 's'} marked as received.")
 
@@ -173,7 +192,7 @@ def check(
     Example: sudur agency inbox check 1700000079 circular.pdf --dir registry --node 127.0.0.1:7070
     """
     with _inbox(directory, node, signer, url, passphrase_file) as here:
-        one = here.inbox.find(parse_reference(text))
+        one = here.inbox.look_into(parse_reference(text))
         name = check_file(here.desk.letters.letter(one), digest_file(file))
         sender = here.desk.title(one.agency)
     if as_json:
@@ -223,7 +242,7 @@ def answer(
     _check_options(outcome, document, field, type_, to)
     with _inbox(directory, node, signer, url, passphrase_file, prepare) as here:
         done = next((one for one in here.answers if one.letter.index == index and one.index), None)
-        one = here.inbox.find(index)
+        one = here.inbox.look_into(index)
         wanted = ReplyOutcome[outcome.name]
         if done is None or done.decision.outcome is not wanted:
             decision = _decision(here, one, wanted, document, field, type_, to, note)
@@ -232,7 +251,7 @@ def answer(
         if as_json:
             emit_json(
                 {
-                    **_json(here, one),
+                    **letter_json(here.desk, one),
                     "answer_index": None if done.index is None else str(done.index),
                     "waits_for_work": None if done.waiting is None else done.waiting.number,
                 }
@@ -327,17 +346,11 @@ def _receive(here: Office, letters: list[Filed]) -> list[Filed]:
     return [here.desk.letters.get(one.number) for one in letters]
 
 
-def _json(here: Office, one: Filed) -> dict[str, Json]:
-    body = letter_json(here.desk, one)
-    body["candidates"] = [candidate_json(each) for each in here.inbox.candidates_for(one)]
-    return body
-
-
-def _show(here: Office, one: Filed) -> None:
+def _show(here: Office, one: Filed, candidates: Sequence[Candidate] = ()) -> None:
     say(letter_line(here.desk, one))
     for line in (
         *letter_lines(here.desk, one),
-        *candidate_lines(here.inbox.candidates_for(one)),
+        *candidate_lines(candidates),
         *reply_lines(here.desk, one),
     ):
         say(line)

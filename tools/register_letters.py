@@ -41,9 +41,9 @@ class Filed:
 
     ``work`` and ``state`` (tools.outbox.State) are those of the agency's own letter. ``received_ms`` and
     ``final_ms`` are when it was answered, as the node says; ``fault`` and ``reply_fault`` why an envelope
-    does not open. ``doubtful``: a key that signed what came (the letter, or the answer to the agency's own)
-    was reported stolen. ``content``, ``reply`` and ``receipt`` are there when not None. ``held``: whether the
-    node may still hold the envelope that came.
+    does not open: the error's code, and its text while that is fresh. ``doubtful``: a key that signed what
+    came (the letter, or the answer to the agency's own) was reported stolen. ``content``, ``reply`` and
+    ``receipt`` are there when not None. ``held``: whether the node may still hold the envelope that came.
     """
 
     number: int
@@ -90,10 +90,15 @@ class Filed:
 
 
 class Letters:
-    """The letters of one register. All methods raise RegisterProblem for what does not open."""
+    """The letters of one register. All methods raise RegisterProblem for what does not open.
+
+    Of a fault the error's code alone is kept: its text may repeat what a letter says. Whoever learns of it
+    has the text for as long as the register is open.
+    """
 
     def __init__(self, register: Register) -> None:
         self._register = register
+        self._faults: dict[tuple[str, int], str] = {}
 
     # --- keeping, within a transaction of the caller's ---
 
@@ -124,15 +129,17 @@ class Letters:
         row = self._register.run(
             "INSERT INTO letters (way, agency, kind, due, follows, commitment, envelope, place, doubtful,"
             " content, fault) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (int(Way.RECEIVED), *_of(send, send.agency), sent.index, int(doubtful), content, fault),
+            (int(Way.RECEIVED), *_of(send, send.agency), sent.index, int(doubtful), content, _code(fault)),
         )
+        self._learn("fault", row, fault)
         self._note(row, sent)
 
     def opened(self, letter: Filed, content: int | None, fault: str | None) -> None:
         """What a letter says after all, or why it still cannot be read."""
         self._register.run(
-            "UPDATE letters SET content = ?, fault = ? WHERE id = ?", (content, fault, letter.number)
+            "UPDATE letters SET content = ?, fault = ? WHERE id = ?", (content, _code(fault), letter.number)
         )
+        self._learn("fault", letter.number, fault)
 
     def note(self, letter: Filed, sent: Sent) -> None:
         """What became of a letter, as the node says."""
@@ -158,14 +165,17 @@ class Letters:
         """What the final answer to a letter says, or why that cannot be read; and its receipt."""
         self._register.run(
             "UPDATE letters SET reply = ?, reply_fault = ?, receipt = ? WHERE id = ?",
-            (reply, fault, receipt, letter.number),
+            (reply, _code(fault), receipt, letter.number),
         )
+        self._learn("reply_fault", letter.number, fault)
 
     def set_receipt(self, letter: Filed, receipt: int | None, fault: str | None) -> None:
         """A newer receipt in place of the one that came; or why there is none."""
         self._register.run(
-            "UPDATE letters SET receipt = ?, reply_fault = ? WHERE id = ?", (receipt, fault, letter.number)
+            "UPDATE letters SET receipt = ?, reply_fault = ? WHERE id = ?",
+            (receipt, _code(fault), letter.number),
         )
+        self._learn("reply_fault", letter.number, fault)
         self._register.run("DELETE FROM contents WHERE id = ?", (letter.receipt,))
 
     def doubt(self, letter: Filed, doubtful: bool) -> None:
@@ -274,11 +284,18 @@ class Letters:
         sealed = self._register.box.open("content", number, found[0])
         return zlib.decompressobj().decompress(sealed, most + 1)
 
+    def _learn(self, column: str, number: int, fault: str | None) -> None:
+        if fault is not None:
+            self._faults[column, number] = fault
+
     def _select(self, where: str, values: Sequence[Any]) -> Iterator[Filed]:
         for row in list(self._register.rows(f"{_LETTER} WHERE {where} ORDER BY l.id", values)):
             number, way, agency, kind, *more = row
             doubtful, held = more[11], more[17]
             more[11], more[17] = bool(doubtful), bool(held)
+            for at, column in ((13, "fault"), (15, "reply_fault")):
+                if more[at] is not None:
+                    more[at] = self._faults.get((column, number), _code(more[at]))
             yield Filed(number, Way(way), agency, SendKind(kind), *more)
 
 
@@ -288,6 +305,11 @@ _LETTER: Final = (
     " l.received_ms, l.final, l.final_ms, l.doubtful, l.content, l.fault, l.reply, l.reply_fault, l.receipt,"
     " l.held, s.work, s.state, s.error FROM letters l LEFT JOIN submissions s ON s.id = l.submission"
 )
+
+
+def _code(fault: str | None) -> str | None:
+    """The error's code, which tools.desk.fault_of puts first."""
+    return None if fault is None else fault.partition(":")[0]
 
 
 def _of(send: Send, other: int | None = None) -> tuple[int | bytes | None, ...]:

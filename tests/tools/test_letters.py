@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from ledger.documents import Document, Field
 from ledger.envelope_bodies import Issued, Reply, ReplyOutcome
 from ledger.leaves import NONE, LeafType
-from ledger.records import Answer, Outcome, Record, Send, Status, StatusChange, parse_record
+from ledger.records import (
+    NO_HASH,
+    Answer,
+    Outcome,
+    Record,
+    Send,
+    SendKind,
+    Status,
+    StatusChange,
+    parse_record,
+)
 from ledger.references import parse_reference, reference_digits
 from sudur.v1 import ledger_pb2 as pb
 from tests.tools.helpers import Commands, assert_one_line
@@ -34,6 +47,8 @@ from tools.agency_session import agency_session
 from tools.client import LedgerClient
 from tools.desk import Desk, new_seed
 from tools.envelopes import seal_reply
+from tools.inbox import Inbox
+from tools.register import Register, system_ms
 from tools.ui import Passphrase
 
 SECRET = "ئازاد حسن-نهێنی"
@@ -122,11 +137,11 @@ def test_a_request_is_confirmed_from_the_archive(served: Offices, sudur: Command
     (there,) = [one for one in served.run(sudur, UNIVERSITY, "inbox", "--receive") if one["number"] == number]
     assert (there["agency"], there["kind"], there["state"]) == (REGISTRY, "request", "received")
     assert [one["name"] for one in there["letter"]["fields"]] == ["holder", "year", "scan"]
-    likeliest = there["candidates"][0]
+    shown = served.run(sudur, UNIVERSITY, "inbox", "show", number, "--out", tmp_path / "scans")
+    likeliest = shown["candidates"][0]
     assert likeliest["differences"] == [
         {"name": "year", "asked": "١٩٨٧", "there": "1987", "in_writing_only": True}
     ]
-    shown = served.run(sudur, UNIVERSITY, "inbox", "show", number, "--out", tmp_path / "scans")
     (written,) = shown["written"]
     assert Path(written).read_bytes() == scan.read_bytes()
     assert Path(written).stat().st_mode & 0o777 == 0o600
@@ -166,7 +181,7 @@ def test_a_document_that_is_in_the_log_is_not_issued_again(
                    *served.at(UNIVERSITY))  # fmt: skip
     index = json.loads(issued.out)["issued"][0]["index"]
     (there,) = served.run(sudur, REGISTRY, "request", "--to", "2", "--field", "holder=نەسرین")
-    candidates = waiting(served, sudur, UNIVERSITY, there["number"])["candidates"]
+    candidates = served.run(sudur, UNIVERSITY, "inbox", "show", there["number"])["candidates"]
     document = next(str(one["document"]) for one in candidates if one["index"] == str(index))
     before = kinds(served)[LeafType.ISSUE]
     served.run(sudur, UNIVERSITY, "answer", there["number"], "confirmed", "--document", document)
@@ -174,6 +189,20 @@ def test_a_document_that_is_in_the_log_is_not_issued_again(
     shown = served.run(sudur, REGISTRY, "request", "show", there["number"])
     assert shown["answer"]["document"] == reference_digits(index)
     assert shown["verdict"]["verdict"] == "GENUINE"
+
+
+def test_a_list_of_letters_searches_no_register(
+    served: Offices, sudur: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever writes a letter of many words would have each look at the inbox wait for its search."""
+    number = ask(served, sudur)
+    with monkeypatch.context() as patched:
+        patched.setattr(Inbox, "candidates", cut)
+        assert "candidates" not in waiting(served, sudur, UNIVERSITY, number)
+        assert SECRET in sudur("agency", "inbox", *served.at(UNIVERSITY)).out
+        with pytest.raises(Cut):
+            sudur("agency", "inbox", "show", number, *served.at(UNIVERSITY))
+    served.run(sudur, UNIVERSITY, "answer", number, "denied")
 
 
 @pytest.mark.parametrize("outcome", ["denied", "no-record", "differs", "more-needed"])
@@ -444,19 +473,95 @@ def test_an_envelope_that_was_altered_on_its_way(served: Offices, sudur: Command
     assert asked(served, sudur, number)["answer"]["outcome"] == "denied"
 
 
-def test_an_envelope_that_has_gone(served: Offices, sudur: Commands) -> None:
-    """Past its time, or lost with the node's disk: a reminder brings the letter again."""
-    number = ask(served, sudur)
+def lose_envelope(served: Offices, number: str) -> str:
+    """Have the node lose the envelope of a letter to agency 2; the letter's number."""
     send = record_at(served, parse_reference(number))
     assert isinstance(send, Send)
     with agency_session(served.dir(UNIVERSITY), served.grpc) as session:
         desk = Desk(session, Passphrase(None))
         assert session.client.drop_envelope(desk.genesis, desk.access, send.envelope)
+    return number
+
+
+def test_an_envelope_that_has_gone(served: Offices, sudur: Commands) -> None:
+    """Past its time, or lost with the node's disk: a reminder brings the letter again."""
+    number = lose_envelope(served, ask(served, sudur))
     assert waiting(served, sudur, UNIVERSITY, number)["fault"].startswith("NOT_FOUND: ")
     served.run(sudur, REGISTRY, "request", "remind", number)
     there = waiting(served, sudur, UNIVERSITY, number)
     assert there["letter"]["fields"] == [{"name": "holder", "value": SECRET}]
     served.run(sudur, UNIVERSITY, "answer", number, "denied")
+
+
+def junk(served: Offices, count: int) -> list[str]:
+    """SENDs of agency 1 to agency 2 that name no envelope; their numbers."""
+    records = [
+        Send(REGISTRY, UNIVERSITY, os.urandom(32), SendKind.REQUEST, 0, NONE, NO_HASH).encode()
+        for _ in range(count)
+    ]
+    with agency_session(served.dir(REGISTRY), served.grpc) as session:
+        work = session.outbox.put("test", records, {})
+        (placed,) = session.outbox.finish(work).placed
+        session.outbox.close(work)
+    assert placed.first is not None
+    return [reference_digits(placed.first + at) for at in range(count)]
+
+
+def tries(served: Offices, sudur: Commands, *words: str) -> int:
+    """How often a command of the university fetches an envelope."""
+    fetch = LedgerClient.get_envelope
+    with patch.object(LedgerClient, "get_envelope", autospec=True, side_effect=fetch) as fetched:
+        assert sudur("agency", *words, *served.at(UNIVERSITY)).code == 0
+    return fetched.call_count
+
+
+def test_letters_that_never_open_are_not_tried_each_time(
+    served: Offices, sudur: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.run(sudur, UNIVERSITY, "inbox")
+    before = tries(served, sudur, "inbox")
+    numbers = [*junk(served, 3), *(lose_envelope(served, ask(served, sudur)) for _ in range(2))]
+    assert tries(served, sudur, "inbox") == before + 2, "looked for once, when it comes"
+    assert tries(served, sudur, "inbox") == before
+    assert tries(served, sudur, "inbox", "show", numbers[-1]) == before + 1, "and when it is asked for"
+    assert tries(served, sudur, "inbox", "show", numbers[0]) == before, "there is nothing to fetch"
+    with monkeypatch.context() as patched:
+        patched.setattr("tools.register.Register.open", later(2 * 3_600_000))
+        assert tries(served, sudur, "inbox") >= before + 2, "and when it is twice as old"
+        assert tries(served, sudur, "inbox") == before
+    extra = served.key(UNIVERSITY, "envelope", "extra")
+    assert tries(served, sudur, "inbox") >= before + 2, "and when a key came"
+    for path in (extra, extra.with_name("extra.key.json")):
+        path.unlink()
+    tries(served, sudur, "inbox")
+    for number in numbers:
+        served.run(sudur, UNIVERSITY, "answer", number, "more-needed")
+
+
+def later(ms: int) -> Callable[..., Register]:
+    """Opens registers whose clock goes ahead."""
+    return partial(Register.open, now_ms=lambda: system_ms() + ms)
+
+
+def test_letters_that_never_open_hide_nothing(
+    served: Offices, sudur: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = junk(served, 4)
+    number = ask(served, sudur)
+    waits = served.run(sudur, UNIVERSITY, "inbox")
+    opened = [one["number"] for one in waits if one["letter"] is not None]
+    assert opened[-1] == number
+    assert len(waits) >= len(opened) + 4
+    monkeypatch.setattr("tools.inbox_cmd._MOST", len(opened) + 1)
+    done = sudur("agency", "inbox", *served.at(UNIVERSITY), "--json")
+    listed = [one["number"] for one in json.loads(done.out)]
+    assert set(opened) < set(listed)
+    assert len(listed) == len(opened) + 1
+    assert f"{len(waits) - len(listed)} more wait for an answer" in done.err
+    whole = {one["number"] for one in served.run(sudur, UNIVERSITY, "inbox", "--all")}
+    assert {*opened, *numbers} <= whole
+    for each in (*numbers, number):
+        served.run(sudur, UNIVERSITY, "answer", each, "more-needed")
 
 
 class Lying(Door):

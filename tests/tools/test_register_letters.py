@@ -97,6 +97,24 @@ def test_nothing_of_a_letter_is_readable(register: Register, tmp_path: Path) -> 
     assert b"sudur-letter" not in data
 
 
+def test_of_a_fault_the_code_alone_is_kept(register: Register, tmp_path: Path) -> None:
+    """What is wrong with a malformed letter is said with its own words, a citizen's name perhaps."""
+    take(register, 40)
+    fault = "MALFORMED_DOCUMENT: field نور: is empty"
+    one = register.letters.by_index(40)
+    with register.transaction():
+        register.letters.opened(one, None, fault)
+        register.letters.answered(one, None, fault, None)
+    assert register.letters.by_index(40).fault == fault, "told while the register is open"
+    assert register.letters.by_index(40).reply_fault == fault
+    assert "نور".encode() not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    with Register(tmp_path / "register.db", Box(bytes(32))) as later:
+        there = later.letters.by_index(40)
+        assert (there.fault, there.reply_fault) == ("MALFORMED_DOCUMENT", "MALFORMED_DOCUMENT")
+        later.letters.opened(there, later.letters.keep(PLAINTEXT), None)
+        assert later.letters.by_index(40).fault is None
+
+
 @pytest.mark.parametrize("change", [b"", b"{}", b'{"outcome":"confirmed"}', b"\xff"])
 def test_a_decision_that_is_damaged(change: bytes) -> None:
     with pytest.raises(FormatError):
