@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -61,6 +61,10 @@ ResourcesUrl = Annotated[
 ]
 
 
+_PATIENCE_S: Final = 2.0
+"""How long a command waits for its turn: the monitor, which follows the log, takes a moment now and then."""
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """An agency at work, with its directory locked. Everything is closed when the session ends."""
@@ -100,7 +104,7 @@ def agency_session(
     here = AgencyDirectory.open(directory)
     files = key_files(here, signer)
     with ExitStack() as stack:
-        stack.enter_context(locked(here.path))
+        stack.enter_context(locked(here.path, _PATIENCE_S))
         client = stack.enter_context(connect(node))
         ledger, resources_url = pinned(here, client, trust, trust_on_first_use)
         membership = known_membership(here, client, agency, files)

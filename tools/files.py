@@ -10,6 +10,7 @@ import io
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from tools.errors import DirectoryInUse, FileProblem, NameTaken
 PRIVATE: Final = 0o600
 PUBLIC: Final = 0o644
 PRIVATE_DIRECTORY: Final = 0o700
+_AGAIN_S: Final = 0.02
 
 
 def open_file(path: Path, *, pipe_okay: bool = False) -> io.BufferedReader:
@@ -113,8 +115,8 @@ def sync_directory(path: Path) -> None:
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Keep others out of ``directory`` for as long as the block runs. Raises DirectoryInUse at once.
+def locked(directory: Path, wait_s: float = 0.0) -> Iterator[None]:
+    """Keep others out of ``directory`` for as long as the block runs. DirectoryInUse after ``wait_s``.
 
     The lock belongs to the open file, so a crash of this process frees it.
     """
@@ -123,17 +125,27 @@ def locked(directory: Path) -> Iterator[None]:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
     except OSError as error:
         raise FileProblem(f"cannot be opened: {reason(error)}", where=str(path)) from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise DirectoryInUse(
-            "another command is at work here", where=str(directory), fix="wait until it has ended"
-        ) from None
+    until = time.monotonic() + wait_s
+    while not _lock(descriptor):
+        if time.monotonic() >= until:
+            os.close(descriptor)
+            raise DirectoryInUse(
+                "another command is at work here", where=str(directory), fix="wait until it has ended"
+            )
+        time.sleep(_AGAIN_S)
     try:
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Whether it is ours now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def reason(error: OSError) -> str:

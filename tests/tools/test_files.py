@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,23 @@ def test_a_directory_is_one_commands_at_a_time(tmp_path: Path) -> None:
         pass
     with files.locked(tmp_path):
         pass
+
+
+def test_a_lock_is_waited_for(tmp_path: Path) -> None:
+    """Somebody else has it for a moment: that is no reason to give up."""
+    held, free = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with files.locked(tmp_path):
+            held.set()
+            free.wait(10)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert held.wait(10)
+    with pytest.raises(DirectoryInUse), files.locked(tmp_path, 0.05):
+        pass
+    threading.Timer(0.1, free.set).start()
+    with files.locked(tmp_path, 10):
+        assert free.is_set()
+    other.join()
