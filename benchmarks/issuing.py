@@ -22,7 +22,7 @@ from benchmarks.agency import Agency
 from benchmarks.report import Row, best, markdown
 from benchmarks.serve import serving
 from ledger.signatures import Algorithm
-from tools.agency_dir import AgencyDirectory
+from tools.agency.directory import AgencyDirectory
 from tools.keyfile import PrivateKey, PublicKey
 
 ROWS = 200_000

@@ -3,7 +3,7 @@
 A SEND or an ANSWER names an envelope by its digest; the bytes go through the nodes, which cannot read
 them. Outside are the recipient's agency and key number, and a libsodium sealed box. Inside, what binds
 it to its record in the log (ledger, sender, recipient, commitment), then a body: a letter or a reply
-(ledger/envelope_bodies.py). Sealing needs randomness, so it is done elsewhere (tools/envelopes.py);
+(ledger/envelope_bodies.py). Sealing needs randomness, so it is done elsewhere (tools/letters/envelopes.py);
 here are the bytes before it and behind it. Format: docs/format.md, section Envelopes.
 """
 

@@ -26,13 +26,13 @@ from ledger.leaves import LeafType
 from ledger.records import Attest, Basis, Issue, parse_record
 from tests.test_end_to_end import ANY_PORTS, FOUR_EYES, done
 from tests.tools.helpers import Commands, Done, assert_one_line, finish, start
-from tools.agency_dir import AgencyDirectory
-from tools.agency_session import Session, agency_session
+from tools.agency.directory import AgencyDirectory
+from tools.agency.issuing import Issuer
+from tools.agency.session import Session, agency_session
+from tools.agency.submission_files import SubmissionFile, export, load, save
 from tools.client import LedgerClient
 from tools.errors import ExternalIdTaken, SubmissionFileProblem
-from tools.issuing import Issuer
-from tools.register import Register, system_ms
-from tools.submission_files import SubmissionFile, export, load, save
+from tools.register.store import Register, system_ms
 from tools.ui import Passphrase
 
 TYPE = {
@@ -313,7 +313,7 @@ def test_the_handbooks_programs_run(world: World) -> None:
 # --- kill -9 -----------------------------------------------------------------------------------
 
 
-_SMALL = "import tools.bulk; tools.bulk.PORTION = 512; from tools.cli import main; main()"
+_SMALL = "import tools.tables.bulk; tools.tables.bulk.PORTION = 512; from tools.cli import main; main()"
 
 
 @pytest.mark.slow
@@ -518,7 +518,7 @@ def test_a_file_of_another_agency_or_old_is_not_signed(
     foreign = sudur("agency", "sign", file, "--dir", world.directory("agency"), "--yes")
     assert_one_line(foreign, 1, "is of agency 2, this directory is agency 1's")
     now = system_ms()
-    monkeypatch.setattr("tools.four_eyes_cmd.system_ms", lambda: now + 8 * 86_400_000)
+    monkeypatch.setattr("tools.agency.four_eyes_commands.system_ms", lambda: now + 8 * 86_400_000)
     signing = signing_at_desk_2(world, file)
     ended = sudur(*signing, "--json")
     assert_one_line(ended, 1, "more than 7 days ago", "prepared again")

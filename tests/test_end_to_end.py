@@ -38,21 +38,21 @@ from sudur.v1.ledger_pb2_grpc import (
     add_LedgerServiceServicer_to_server,
 )
 from tests.tools.helpers import Commands, Done, assert_one_line, finish, start
-from tools.agency_dir import AgencyDirectory
-from tools.authority_dir import AuthorityDirectory
-from tools.change_commands import new_keys
-from tools.changing import Wish, keys_to_follow, pending_path, prepare
+from tools.agency.directory import AgencyDirectory
+from tools.agency.issuing import Issuer, make_document, type_fields
+from tools.agency.outbox import Outbox, Submitted
 from tools.client import LedgerClient
 from tools.files import write_file
 from tools.http_resources import HttpResources
-from tools.issuing import Issuer, make_document, type_fields
 from tools.keyfile import KeyFile, save_public_key
 from tools.log import TileSource, _proven_leaf
-from tools.outbox import Outbox, Submitted
 from tools.receipt_renewal import renewed
-from tools.register import Register
-from tools.register_cmd import kept_receipt
-from tools.seats import open_seat
+from tools.register.commands import kept_receipt
+from tools.register.store import Register
+from tools.registry.authority_directory import AuthorityDirectory
+from tools.registry.change_commands import new_keys
+from tools.registry.changing import Wish, keys_to_follow, pending_path, prepare
+from tools.registry.seats import open_seat
 from tools.signing import NumberedSigner, signed_submission
 from tools.ui import Passphrase
 
@@ -317,7 +317,7 @@ def test_two_agencies_share_a_directory_for_receipts(
     out = tmp_path / "out"
     (first,) = issued(sudur, served, files[:1], "--out", out)
     kept = Path(first["receipt"]).read_bytes()
-    monkeypatch.setattr("tools.issuing.receipt_paths", lambda *_: [Path(first["receipt"])])
+    monkeypatch.setattr("tools.agency.issuing.receipt_paths", lambda *_: [Path(first["receipt"])])
     (second,) = issued(sudur, served, files[:1], "--out", out)
     assert Path(second["receipt"]).name == "نور.txt.2.receipt.json"
     assert Path(first["receipt"]).read_bytes() == kept

@@ -20,10 +20,13 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from ledger.errors import SudurError
-from tools import agency, authority, demo, log, node_cmd, registry_cmd
+from tools import demo, log, node_cmd
+from tools.agency import commands as agency
 from tools.errors import EXIT_CANNOT_TELL, EXIT_OK, EXIT_USAGE, exit_code
 from tools.figures import figures
 from tools.lookup import lookup
+from tools.registry import authority_commands as authority
+from tools.registry import commands as registry
 from tools.ui import printable
 from tools.verify import verify
 
@@ -46,7 +49,7 @@ app.command()(verify)
 app.command()(lookup)
 app.command()(figures)
 app.add_typer(log.app, name="log")
-app.add_typer(registry_cmd.app, name="registry")
+app.add_typer(registry.app, name="registry")
 app.command()(demo.demo)
 
 

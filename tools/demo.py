@@ -24,12 +24,12 @@ import typer
 from ledger.leaves import MAX_LEAF_SIZE
 from ledger.receipts import MAX_RECEIPT
 from ledger.registry_records import LedgerRecord
-from tools.agency_dir import AgencyDirectory
-from tools.authority_dir import AuthorityDirectory
+from tools.agency.directory import AgencyDirectory
 from tools.client import LedgerClient
 from tools.errors import EXIT_NOT_GENUINE, ToolError, Unavailable, Usage
 from tools.files import make_private_directory, read_file, write_file
 from tools.keyfile import KeyFile
+from tools.registry.authority_directory import AuthorityDirectory
 from tools.ui import say
 
 SAMPLES: Final = Path(__file__).parent.parent / "samples" / "documents"

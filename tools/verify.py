@@ -14,11 +14,11 @@ from ledger.errors import ReceiptFormatError, SudurError, TrustFormatError
 from ledger.receipts import MAX_RECEIPT, parse_receipt
 from ledger.verdicts import Verdict, VerdictCode
 from ledger.verifier import verify_receipt
+from tools.agency.issuing import digest_file
 from tools.describe import verdict_json, verdict_text
 from tools.errors import FileProblem, Usage
 from tools.files import read_file
 from tools.http_resources import HttpResources
-from tools.issuing import digest_file
 from tools.options import Json_, TrustFile
 from tools.pinning import load_trust
 from tools.receipt_renewal import attestation_kind, renewed

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ledger.documents import Document, Field
 from ledger.records import Basis
-from tools.agency_dir import AgencyDirectory
-from tools.register import Register
-from tools.register_documents import NO_SEED, NewDocument, text_of
+from tools.agency.directory import AgencyDirectory
+from tools.register.documents import NO_SEED, NewDocument, text_of
+from tools.register.store import Register
 from tools.ui import Passphrase
 
 GENESIS = bytes(range(32))

@@ -24,9 +24,9 @@ from ledger.status import CHUNK_SIZE
 from ledger.verdicts import VerdictCode
 from tests.tools.helpers import CHEAP
 from tools import files
-from tools.agency_dir import AgencyDirectory, Membership, receipt_paths, write_receipt
+from tools.agency.directory import AgencyDirectory, Membership, receipt_paths, write_receipt
+from tools.agency.issuing import Issued, Outcome, Stuck, not_issued
 from tools.errors import FileProblem, Usage
-from tools.issuing import Issued, Outcome, Stuck, not_issued
 from tools.keyfile import make_key, save_key
 
 GENESIS = bytes(range(32))

@@ -15,8 +15,8 @@ from ledger.registry_records import AgencyRecord, KeyRecord, LedgerRecord, TypeR
 from ledger.signing_policy import KindPolicy, SigningPolicy
 from tests.ledger.test_changes import ALL
 from tests.ledger.world import World, authority_set, entitlement, log_key, new_key, signer
-from tools.change_text import describe, fingerprint, one_name
-from tools.changing import Wish, is_so
+from tools.registry.change_text import describe, fingerprint, one_name
+from tools.registry.changing import Wish, is_so
 
 
 @dataclass(frozen=True)

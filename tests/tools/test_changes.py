@@ -15,14 +15,14 @@ from ledger.changes import AgencyRenamed, KeyStolen, Subject
 from ledger.registry_leaf import RegistryLeaf
 from tests.tools.helpers import Commands, Done, assert_one_line
 from tests.tools.ledger_process import Ledger, running
-from tools import changing
-from tools.changing import Wish, pending_path, prepare
 from tools.cli import run
 from tools.client import LedgerClient
 from tools.errors import Unavailable
 from tools.keyfile import load_public_key
-from tools.proposals import Proposal, load_proposal
-from tools.seats import open_seat
+from tools.registry import changing
+from tools.registry.changing import Wish, pending_path, prepare
+from tools.registry.proposals import Proposal, load_proposal
+from tools.registry.seats import open_seat
 from tools.ui import Passphrase
 
 TYPE = {"labels": {"en": "Birth record"}, "fields": [{"name": "child", "identity": True}]}
@@ -272,7 +272,7 @@ def test_a_command_given_again_is_not_done_twice(
             elif cut == "killed when sent":
                 patch.setattr(changing, "remove_file", _cut)
             else:
-                patch.setattr("tools.change_commands._tell", _cut)
+                patch.setattr("tools.registry.change_commands._tell", _cut)
             with pytest.raises(_PowerCutError):
                 authority.run(command, *words)
     assert pending_path(authority.path).exists() is (cut != "killed when done")
@@ -558,11 +558,11 @@ def test_a_rotation_goes_on_where_it_was_cut_off(
 
         patch.setattr(LedgerClient, "change_registry", counted)
         if cut == "key":
-            patch.setattr("tools.agency_keys.make_key", _cut)
+            patch.setattr("tools.registry.key_commands.make_key", _cut)
         elif cut == "remember":
-            patch.setattr("tools.agency_keys._remember", _cut)
+            patch.setattr("tools.registry.key_commands._remember", _cut)
         elif cut == "file":
-            patch.setattr("tools.agency_keys.remove_file", _cut)
+            patch.setattr("tools.registry.key_commands.remove_file", _cut)
         assert ministry.keys("rotate", "2", "--label", "new-key").code == 0
     if cut:
         assert_one_line(ministry.keys("rotate", "1"), 64, "key 2 is being rotated, to new-key")
@@ -658,7 +658,7 @@ def test_split_goes_on_and_takes_no_key_from_a_change_on_its_way(sudur: Commands
     assert_one_line(sudur(*split), 64, "on its way")
     pending_path(tmp_path / "a").unlink()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tools.authority_dir.remove_file", _cut)
+        patch.setattr("tools.registry.authority_directory.remove_file", _cut)
         with pytest.raises(_PowerCutError):
             sudur(*split)
     assert sudur(*split).code == 0

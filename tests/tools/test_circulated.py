@@ -16,7 +16,7 @@ from tests.tools.killing import killed
 from tests.tools.offices import CAREFUL, MINISTRY, REGISTRY, UNIVERSITY, Offices
 from tests.tools.test_letters import held
 from tools.client import LedgerClient
-from tools.register import system_ms
+from tools.register.store import system_ms
 
 ALL = (REGISTRY, UNIVERSITY, CAREFUL)
 TO = ",".join(str(one) for one in ALL)
@@ -93,7 +93,7 @@ def test_reminders_go_to_the_overdue(
     assert served.run(sudur, MINISTRY, "circulated", "remind", number) == []
     with monkeypatch.context() as patched:
         # The desk's clock alone: what is overdue is shown and chosen by it.
-        patched.setattr("tools.register.Register.now_ms", property(lambda _: later, lambda *_: None),
+        patched.setattr("tools.register.store.Register.now_ms", property(lambda _: later, lambda *_: None),
                         raising=False)  # fmt: skip
         shown = served.run(sudur, MINISTRY, "circulated", "show", number)
     assert [one["state"] for one in shown["letters"]] == ["overdue", "answered", "overdue"]

@@ -13,11 +13,11 @@ from ledger.errors import FormatError, SudurError
 from ledger.trust import parse_trust
 from tests.tools.helpers import Commands, assert_one_line, finish, start
 from tools import cli
-from tools.authority_dir import AuthorityDirectory
 from tools.client import LedgerClient
 from tools.errors import AnswerWrong, Stopping, Unavailable, Usage, exit_code
 from tools.files import locked
 from tools.keyfile import KeyFile, make_key, save_key
+from tools.registry.authority_directory import AuthorityDirectory
 
 GROUPS = [
     ["authority"],

@@ -39,7 +39,9 @@ from tests.node.served import Served, serve
 from tests.tools.helpers import CHEAP
 from tools import errors
 from tools.client import EnvelopeAccess, LedgerClient
-from tools.envelopes import (
+from tools.errors import NoEnvelopeKey
+from tools.keyfile import KeyFile, PrivateKey, PublicKey, make_key, save_key
+from tools.letters.envelopes import (
     Addressee,
     find_addressee,
     seal_letter,
@@ -47,8 +49,6 @@ from tools.envelopes import (
     unseal_letter,
     unseal_reply,
 )
-from tools.errors import NoEnvelopeKey
-from tools.keyfile import KeyFile, PrivateKey, PublicKey, make_key, save_key
 from tools.signing import NumberedSigner
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "envelopes.json").read_text())

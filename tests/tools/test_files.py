@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tools import files
+from tools.agency.issuing import digest_file
 from tools.errors import DirectoryInUse, FileProblem
-from tools.issuing import digest_file
 from tools.ui import Passphrase
 
 

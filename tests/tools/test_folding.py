@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.folding import words
+from tools.register.folding import words
 
 
 @pytest.mark.parametrize(

@@ -43,12 +43,12 @@ from tests.tools.offices import (
     UNIVERSITY,
     Offices,
 )
-from tools.agency_session import agency_session
+from tools.agency.session import agency_session
 from tools.client import LedgerClient
-from tools.desk import Desk, new_seed
-from tools.envelopes import seal_reply
-from tools.inbox import Inbox
-from tools.register import Register, system_ms
+from tools.letters.desk import Desk, new_seed
+from tools.letters.envelopes import seal_reply
+from tools.letters.inbox import Inbox
+from tools.register.store import Register, system_ms
 from tools.ui import Passphrase
 
 SECRET = "ئازاد حسن-نهێنی"
@@ -108,10 +108,10 @@ def test_what_was_sent_and_not_told_of_is_not_sent_again(
     file.write_bytes(b"to all of you")
     asking = ("agency", "request", "--to", str(UNIVERSITY), "--field", "holder=told of once")
     circulating = ("agency", "circulate", file, "--to", f"{UNIVERSITY},{MINISTRY}")
-    for words, module, letters in ((asking, "request_cmd", 1), (circulating, "circulate_cmd", 2)):
+    for words, module, letters in ((asking, "request_commands", 1), (circulating, "circulate_commands", 2)):
         before = kinds(served)[LeafType.SEND]
         with monkeypatch.context() as patch:
-            patch.setattr(f"tools.{module}.tell_letters", cut)
+            patch.setattr(f"tools.letters.{module}.tell_letters", cut)
             with pytest.raises(Cut):
                 sudur(*words, *served.at(REGISTRY))
         assert sudur(*words, *served.at(REGISTRY)).code == 0
@@ -526,7 +526,7 @@ def test_letters_that_never_open_are_not_tried_each_time(
     assert tries(served, sudur, "inbox", "show", numbers[-1]) == before + 1, "and when it is asked for"
     assert tries(served, sudur, "inbox", "show", numbers[0]) == before, "there is nothing to fetch"
     with monkeypatch.context() as patched:
-        patched.setattr("tools.register.Register.open", later(2 * 3_600_000))
+        patched.setattr("tools.register.store.Register.open", later(2 * 3_600_000))
         assert tries(served, sudur, "inbox") >= before + 2, "and when it is twice as old"
         assert tries(served, sudur, "inbox") == before
     extra = served.key(UNIVERSITY, "envelope", "extra")
@@ -552,7 +552,7 @@ def test_letters_that_never_open_hide_nothing(
     opened = [one["number"] for one in waits if one["letter"] is not None]
     assert opened[-1] == number
     assert len(waits) >= len(opened) + 4
-    monkeypatch.setattr("tools.inbox_cmd._MOST", len(opened) + 1)
+    monkeypatch.setattr("tools.letters.inbox_commands._MOST", len(opened) + 1)
     done = sudur("agency", "inbox", *served.at(UNIVERSITY), "--json")
     listed = [one["number"] for one in json.loads(done.out)]
     assert set(opened) < set(listed)

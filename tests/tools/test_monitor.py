@@ -18,13 +18,13 @@ from ledger.submissions import pack
 from ledger.tiles import encode_bundle, entries_path
 from tests.ledger.world import ORIGIN, sign_submission, signer, status
 from tests.tools.watched import Office, codes
+from tools.agency.outbox import State
 from tools.errors import AnswerWrong, LogDiffers, RegisterProblem, Usage
-from tools.monitor import Judging, acknowledge
-from tools.monitor_findings import Level, Standing
-from tools.monitor_registers import OtherRegister
-from tools.monitor_scan import concerning
-from tools.monitor_state import Seen
-from tools.outbox import State
+from tools.monitor.findings import Level, Standing
+from tools.monitor.monitor import Judging, acknowledge
+from tools.monitor.registers import OtherRegister
+from tools.monitor.scan import concerning
+from tools.monitor.state import Seen
 
 HOUR_MS = 3_600_000
 
@@ -349,13 +349,13 @@ def test_a_node_that_withholds_or_alters_leaves(
 
 
 def test_blocks_without_end_are_not_gathered(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tools.monitor_log.CHUNK_LEAVES", 8)
+    monkeypatch.setattr("tools.monitor.log.CHUNK_LEAVES", 8)
     office.read()
     size = office.memory.tree.size
     endless = office.documents(1) * 5000
     monkeypatch.setattr(office.memory, "entries", lambda start, end: iter(endless))
     office.source.note = office.forge(size + 9000, bytes(32))
-    monkeypatch.setattr("tools.monitor.check_extends", lambda *_: None)
+    monkeypatch.setattr("tools.monitor.monitor.check_extends", lambda *_: None)
     assert codes(office.read().alarms) == ["LOG_DIFFERS"]
 
 
@@ -381,8 +381,8 @@ def test_tiles_of_another_tree(office: Office, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_cut_off_between_chunks_it_goes_on(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tools.monitor_log.CHUNK_LEAVES", 4)
-    monkeypatch.setattr("tools.monitor_log._PORTION", 4)
+    monkeypatch.setattr("tools.monitor.log.CHUNK_LEAVES", 4)
+    monkeypatch.setattr("tools.monitor.log._PORTION", 4)
     indexes = [office.steal(keys=(1,)) for _ in range(3)]
     office.issue()
     honest, given = office.memory.entries, 0

@@ -9,7 +9,7 @@ import pytest
 from ledger.canonical_json import Reader
 from ledger.errors import FormatError
 from ledger.signing_policy import DAY_MS
-from tools.monitor_habits import (
+from tools.monitor.habits import (
     FLOOR,
     HOUR_MS,
     SILENT_DAYS,

@@ -26,10 +26,10 @@ from ledger.signing_policy import DAY_MS, KindPolicy, SigningPolicy
 from ledger.submissions import SubmissionLeaf, unpack
 from ledger.trust import TrustedLedger
 from tests.tools.registers import open_register
+from tools.agency.outbox import CALL_SUBMISSIONS, Outbox, State
 from tools.client import BulkAnswer, LedgerClient, Placed
 from tools.errors import FileProblem, QueueFull, RegisterProblem, Unavailable, Usage
-from tools.outbox import CALL_SUBMISSIONS, Outbox, State
-from tools.register import Register
+from tools.register.store import Register
 from tools.signing import NumberedSigner, SignedSubmission
 
 GENESIS = bytes(range(32))

@@ -10,7 +10,7 @@ import pytest
 from ledger.errors import FormatError
 from ledger.signing_policy import KindPolicy, SigningPolicy
 from tools.errors import Usage
-from tools.policy_options import policy_words, signing_policy
+from tools.registry.policy_options import policy_words, signing_policy
 
 
 @pytest.mark.parametrize(

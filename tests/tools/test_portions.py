@@ -12,8 +12,8 @@ from ledger.documents import Document, Field
 from ledger.records import Basis
 from tests.tools.registers import GENESIS, open_register
 from tools.errors import Unavailable
-from tools.portions import Entry, PortionHelper, PortionMaker
-from tools.register_documents import Made
+from tools.register.documents import Made
+from tools.tables.portions import Entry, PortionHelper, PortionMaker
 
 
 def entries(count: int) -> list[Entry]:

@@ -27,7 +27,7 @@ from ledger.leaves import NONE
 from ledger.registry_leaf import RegistryLeaf
 from tests.ledger.world import signer
 from tools.errors import NameTaken, ProposalProblem, SignaturesMissing
-from tools.proposals import Proposal, load_proposal, replace_proposal, save_new_proposal
+from tools.registry.proposals import Proposal, load_proposal, replace_proposal, save_new_proposal
 from tools.signing import NumberedSigner
 
 GENESIS = bytes(range(32))

@@ -26,7 +26,7 @@ from tools.client import LedgerClient
 from tools.errors import DirectoryInUse
 from tools.files import locked
 from tools.keyfile import KeyFile
-from tools.reconcile_cmd import _lock
+from tools.monitor.commands import _lock
 
 ANY_PORTS = ("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
 
@@ -323,7 +323,8 @@ def test_a_node_that_was_set_back(office: Office, proxy: tuple[Proxy, str]) -> N
 def test_nobody_answers(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     office.reconciled(0)
     monkeypatch.setattr(
-        "tools.reconcile_cmd.connect", lambda address: LedgerClient(address, deadline_s=0.5, patience_s=0.1)
+        "tools.monitor.commands.connect",
+        lambda address: LedgerClient(address, deadline_s=0.5, patience_s=0.1),
     )
     ended = office.reconcile(node="127.0.0.1:9")
     assert_one_line(ended, 2, "127.0.0.1:9: no answer", "; all was last read at 20")

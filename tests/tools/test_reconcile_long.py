@@ -14,7 +14,7 @@ from ledger.trust import TrustedLedger
 from tests.ledger.world import ORIGIN, log_key
 from tests.tools.helpers import finish, start
 from tests.tools.nodes import LongLog, serving
-from tools.agency_dir import AgencyDirectory, Membership
+from tools.agency.directory import AgencyDirectory, Membership
 
 
 @pytest.mark.slow

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from tests.tools.helpers import Commands, assert_one_line
 from tests.tools.registers import add, new_document, open_register
-from tools.agency_dir import AgencyDirectory
+from tools.agency.directory import AgencyDirectory
 from tools.errors import FileProblem, NameTaken, RegisterProblem
-from tools.register import Register, restore
-from tools.register_box import Box
-from tools.register_search import Search
+from tools.register.box import Box
+from tools.register.search import Search
+from tools.register.store import Register, restore
 from tools.ui import Passphrase
 
 NAMES = ["محمد علي حسن", "أحمد كاظم", "سارا ئەحمەد", "نور الهدى", "ئازاد حەسەن", "Şêrko Ebdullah"]
@@ -170,7 +170,7 @@ def test_many_runs_are_merged_and_nothing_is_lost(tmp_path: Path, size: int) -> 
 
 
 def test_what_is_common_does_not_hide_what_is_rare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tools.register_search._MAX_SEEDS", 20)
+    monkeypatch.setattr("tools.register.search._MAX_SEEDS", 20)
     with open_register(tmp_path / "a") as register:
         add(register, [new_document(f"common n{n}") for n in range(200)])
         add(register, [new_document("common rare")])

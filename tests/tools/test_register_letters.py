@@ -14,11 +14,11 @@ from ledger.inquiries import Reply, Sent
 from ledger.records import NO_HASH, Outcome, Send, SendKind
 from ledger.references import reference_text
 from tests.tools.helpers import Commands, assert_one_line
-from tools.answering import Decision, external_id
 from tools.errors import RegisterProblem, UnknownLetter
-from tools.register import Register
-from tools.register_box import Box
-from tools.register_letters import Way
+from tools.letters.answering import Decision, external_id
+from tools.register.box import Box
+from tools.register.letters import Way
+from tools.register.store import Register
 
 DAY_MS = 86_400_000
 SENT_MS = 20_000 * DAY_MS

@@ -11,7 +11,7 @@ import pytest
 from ledger.documents import Field
 from ledger.envelope_bodies import ReplyOutcome
 from ledger.verdicts import VerdictCode
-from tools.slip import Language, Slip, slip_html
+from tools.letters.slip import Language, Slip, slip_html
 
 HOSTILE = "</td></table><script>alert(1)</script><img src=x onerror=y>\u202e\u200f&quot;'\""
 SLIP = Slip(

@@ -20,14 +20,14 @@ from ledger.changes import FieldDefinition
 from ledger.documents import Field
 from ledger.errors import SudurError
 from ledger.registry_records import TypeRecord
-from tools.bulk import Sieve
-from tools.columns import RowJudge, column_names, map_columns
 from tools.errors import FileProblem, TableProblem
-from tools.portions import Entry
-from tools.proof_sheet import ProofSheet
-from tools.rejects import Rejects
-from tools.sheets import read_xlsx
-from tools.tables import Fault, Row, read_csv
+from tools.tables.bulk import Sieve
+from tools.tables.columns import RowJudge, column_names, map_columns
+from tools.tables.portions import Entry
+from tools.tables.proof_sheet import ProofSheet
+from tools.tables.reading import Fault, Row, read_csv
+from tools.tables.rejects import Rejects
+from tools.tables.sheets import read_xlsx
 
 
 def field(name: str, label: str, *, required: bool = False, expiry: bool = False) -> FieldDefinition:
@@ -135,7 +135,7 @@ def test_a_row_of_another_width_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_too_many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tools.tables.MAX_ROWS", 3)
+    monkeypatch.setattr("tools.tables.reading.MAX_ROWS", 3)
     with pytest.raises(TableProblem, match="more than"):
         rows(tmp_path / "t.csv", "a\n1\n2\n3\n4\n")
 
@@ -419,7 +419,7 @@ def test_too_many_files_or_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     changed(path, "xl/sharedStrings.xml", b"<sst/>")
     for name in ("_MAX_FILES", "MAX_STRINGS", "MAX_UNPACKED"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"tools.sheets.{name}", 1)
+            patch.setattr(f"tools.tables.sheets.{name}", 1)
             with pytest.raises(TableProblem, match="would unpack to"):
                 list(read_xlsx(path))
 

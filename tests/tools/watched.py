@@ -19,13 +19,13 @@ from ledger.tiles import TileNodeReader
 from ledger.trust import TrustedLedger
 from tests.ledger.static import Missing, StaticLedger
 from tests.ledger.world import ORIGIN, MemoryReader, World, issue, log_key, signer
+from tools.agency.outbox import Outbox
 from tools.client import BulkAnswer, ConsistencyAnswer, Placed
 from tools.errors import NotFound
-from tools.monitor import Judging, Monitor, Reading
-from tools.monitor_findings import Finding
-from tools.outbox import Outbox
-from tools.register import Register
-from tools.register_box import Box
+from tools.monitor.findings import Finding
+from tools.monitor.monitor import Judging, Monitor, Reading
+from tools.register.box import Box
+from tools.register.store import Register
 from tools.signing import NumberedSigner
 
 SECRET = bytes(range(32))

@@ -1,0 +1,1 @@
+"""What an agency does: issue, attest, change a status, always through one outbox."""

@@ -1,0 +1,1 @@
+"""Letters between agencies: asked, answered, circulated, sealed for those who may read them."""

@@ -1,0 +1,1 @@
+"""The agency's monitor: what was logged in its name, against what it did itself."""

@@ -1,0 +1,1 @@
+"""An agency's register: one sealed database of all that it did."""
