@@ -16,9 +16,9 @@ from tests.tools.helpers import Commands, finish, start
 from tools.cli import run
 
 DEGREE = {
-    "labels": {"en": "Degree", "ku": "بڕوانامە"},
+    "labels": {"en": "Degree", "ckb": "بڕوانامە"},
     "fields": [
-        {"name": "holder", "labels": {"en": "Holder", "ku": "خاوەن"}, "required": True, "shown": True},
+        {"name": "holder", "labels": {"en": "Holder", "ckb": "خاوەن"}, "required": True, "shown": True},
         {"name": "year", "labels": {"en": "Year"}},
     ],
 }
@@ -71,7 +71,7 @@ class Offices:
         files += [self.key(agency, "envelope", "envelope")] if envelope else []
         keys = [word for file in files for word in ("--key", file)]
         roles = [word for role in ("issue", "request", "circulate", "enrol") for word in ("--role", role)]
-        names = ("--name", f"en={name}", "--name", f"ku=فەرمانگەی {agency}")
+        names = ("--name", f"en={name}", "--name", f"ckb=فەرمانگەی {agency}")
         self.decide("enrol", *names, "--type", "1", *roles, *keys, *more)
         work("agency", "inbox", *self.at(agency), "--trust", self.trust, "--signer", "desk-1")
 

@@ -387,7 +387,7 @@ def test_what_another_agency_writes_steers_nothing(served: Offices, sudur: Comma
     assert "\u200f" not in shown
     assert '\\"&\\u200f\\u061c"' in shown
     served.run(sudur, UNIVERSITY, "answer", there["number"], "denied", "--note", hostile)
-    for language in ("en", "ar", "ku"):
+    for language in ("en", "ar", "ckb"):
         slip = tmp_path / f"{language}.html"
         served.run(sudur, REGISTRY, "request", "show", there["number"], "--slip", slip,
                    "--language", language)  # fmt: skip

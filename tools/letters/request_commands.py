@@ -145,7 +145,7 @@ def show(
 ) -> None:
     """Show a request, its answer, and what the confirmed document's proof shows as of now.
 
-    Example: sudur agency request show 1700000079 --slip answer.html --language ku --dir registry
+    Example: sudur agency request show 1700000079 --slip answer.html --language ckb --dir registry
     --node 127.0.0.1:7070
     """
     index = parse_reference(text)

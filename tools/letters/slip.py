@@ -24,7 +24,7 @@ class Language(StrEnum):
 
     EN = "en"
     AR = "ar"
-    KU = "ku"
+    CKB = "ckb"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ _WORDS: Final[Mapping[Language, Mapping[str, str]]] = {
         " ولا يُثبت شيئاً عن ورقة يبرزها شخص آخر: تحقّق من رمزها. أما بقاء الوثيقة نافذة فيُسأل عنه من جديد"
         " برقمها أو بإيصالها.",
     },
-    Language.KU: {
+    Language.CKB: {
         "title": "وەڵامی داواکاریی دڵنیابوونەوە لە دەرچوون",
         "asker": "لایەنی داواکار",
         "answerer": "لایەنی وەڵامدەرەوە",
@@ -151,7 +151,7 @@ _OUTCOMES: Final[Mapping[Language, Mapping[ReplyOutcome, str]]] = {
         ReplyOutcome.DIFFERS: "تختلف عمّا صدر",
         ReplyOutcome.TRANSFERRED: "أُحيل الطلب إلى جهة أخرى",
     },
-    Language.KU: {
+    Language.CKB: {
         ReplyOutcome.CONFIRMED: "دەرچوونی ڕاستە",
         ReplyOutcome.DENIED: "ڕاست نییە",
         ReplyOutcome.NO_RECORD: "هیچ تۆمارێکی نییە",
@@ -178,7 +178,7 @@ _VERDICTS: Final[Mapping[Language, Mapping[VerdictCode, str]]] = {
         VerdictCode.SUPERSEDED: "حلّت محلها وثيقة أحدث",
         VerdictCode.DOUBTFUL: "مشكوك فيها: وُقّعت بمفتاح مبلَّغ عن سرقته",
     },
-    Language.KU: {
+    Language.CKB: {
         VerdictCode.GENUINE: "ڕاستە",
         VerdictCode.GENUINE_EXPIRED: "ڕاستە، بەڵام بەسەرچووە",
         VerdictCode.REVOKED: "هەڵوەشاوەتەوە: وەرمەگرە",
@@ -188,7 +188,7 @@ _VERDICTS: Final[Mapping[Language, Mapping[VerdictCode, str]]] = {
     },
 }
 
-_TAGS: Final = {Language.EN: ("en",), Language.AR: ("ar",), Language.KU: ("ckb", "ku")}
+_TAGS: Final = {Language.EN: ("en",), Language.AR: ("ar",), Language.CKB: ("ckb", "ku")}
 """Under which tags a name in that language stands in the registry."""
 
 _STYLE: Final = (
@@ -209,7 +209,6 @@ def slip_html(slip: Slip, language: Language) -> str:
     """The page. What is on it beside our own words is escaped, control characters shown as such."""
     words = _WORDS[language]
     direction = "ltr" if language is Language.EN else "rtl"
-    code = "ckb" if language is Language.KU else language.value
     rows = [
         (words["asker"], _agency(slip.asker, slip.asker_number, language)),
         (words["request"], _number(slip.request)),
@@ -226,7 +225,7 @@ def slip_html(slip: Slip, language: Language) -> str:
         rows.append((words["note"], _text(slip.note)))
     parts = [
         "<!DOCTYPE html>",
-        f'<html lang="{code}" dir="{direction}"><head><meta charset="utf-8">',
+        f'<html lang="{language.value}" dir="{direction}"><head><meta charset="utf-8">',
         (
             '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src'
             " 'unsafe-inline'\">"
