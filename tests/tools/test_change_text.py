@@ -121,6 +121,8 @@ def test_every_change_can_be_told(subject: Subject, body: ChangeBody) -> None:
     if isinstance(body, changes.AuthorityReplaced | changes.Genesis):
         for one in body.authority.keys:
             assert fingerprint(one.algorithm, one.public_key) in text
+    if isinstance(body, changes.Genesis):
+        assert "witness policy: " in text
     if isinstance(body, changes.KeyStolen):
         assert str(body.since) in text
 

@@ -117,6 +117,7 @@ def _ledger_lines(body: change.ChangeBody, record: LedgerRecord | None) -> list[
             f"Begin the ledger {printable(body.origin)}{training}",
             *_authority(body.authority, None),
             *(f"  log key {printable(one)}" for one in body.log_keys),
+            *_turn("witness policy", None, _policy_text(body.witness_policy)),
         ]
     if isinstance(body, change.AuthorityReplaced):
         return ["Replace the authority's keys", *_authority(body.authority, record)]
