@@ -481,6 +481,13 @@ class Outbox:
         """Nothing is left to do for this work: it is not among the open ones any more."""
         self.register.run("UPDATE works SET closed = 1 WHERE id = ?", (work.number,))
 
+    def forget_if_empty(self, work: Work) -> None:
+        """Take a work back of which nothing was saved, since it was refused before its first submission."""
+        self.register.run(
+            "DELETE FROM works WHERE id = ? AND NOT EXISTS (SELECT 1 FROM submissions WHERE work = works.id)",
+            (work.number,),
+        )
+
     def drop(self, work: Work) -> None:
         """Give up a work of which everything still waits for signatures: it will not be sent.
 

@@ -131,13 +131,18 @@ class BulkIssuer:
             with self._register.transaction():
                 work = outbox.begin(WORK, {"table": self._name}, identity)
         summary = Summary()
-        with _Pipeline(outbox, work, self._columns.document_type, self._basis, summary, advance) as pipeline:
-            if not work.closed:
-                outbox.again(work, waiting=prepare)
-                pipeline.settled(outbox.finish(work))
-            self._read(work, rows, rejects, summary, limit, prepare, pipeline)
-            if not prepare:
-                pipeline.finish()
+        pipeline = _Pipeline(outbox, work, self._columns.document_type, self._basis, summary, advance)
+        try:
+            with pipeline:
+                if not work.closed:
+                    outbox.again(work, waiting=prepare)
+                    pipeline.settled(outbox.finish(work))
+                self._read(work, rows, rejects, summary, limit, prepare, pipeline)
+                if not prepare:
+                    pipeline.finish()
+        except SudurError:
+            outbox.forget_if_empty(work)
+            raise
         _sum_up(self._register, work, summary)
         if summary.complete and not summary.refused and not summary.waiting and not work.closed:
             outbox.close(work)
