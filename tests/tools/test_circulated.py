@@ -135,7 +135,7 @@ def test_to_whom(served: Offices, sudur: Commands, tmp_path: Path) -> None:
     assert_one_line(refused("--to", "1,x", *field), 64, "'x' is no agency's number")
     assert_one_line(refused("--to", ",", *field), 64, "0 agencies")
     assert_one_line(refused("--to", f"1,{MINISTRY}", *field), 1, "cannot send to itself")
-    assert_one_line(refused("--below", "3", *field), 1, "agency 5 (Keyless", "leave them out")
+    assert_one_line(refused("--below", "3", *field), 1, "agency 5 (", "Keyless)", "leave them out")
     assert_one_line(refused("--below", str(REGISTRY), *field), 64, "no agency stands below")
     assert_one_line(refused("--below", "99", *field), 1, "agency 99 is not enrolled")
     listed = tmp_path / "list.txt"

@@ -333,7 +333,7 @@ def test_what_cannot_be_asked(served: Offices, sudur: Commands, tmp_path: Path) 
 
     before = kinds(served)[LeafType.SEND]
     assert_one_line(refused("--to", str(KEYLESS), *field), 1, "no key that an envelope could be sealed to",
-                    "agency 5 (Keyless")  # fmt: skip
+                    "agency 5 (", "Keyless)")  # fmt: skip
     assert_one_line(refused("--to", str(REGISTRY), *field), 1, "cannot send to itself")
     assert_one_line(refused("--to", "999", *field), 1, "agency 999 is not enrolled")
     assert_one_line(refused("--to", "2"), 64, "nothing to ask about")

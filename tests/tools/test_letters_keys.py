@@ -88,7 +88,7 @@ def test_a_successor_answers(apart: Offices, sudur: Commands) -> None:
     apart.enrol(THIRD, "Successor")
     apart.decide("successor", str(UNIVERSITY), str(THIRD))
     refused = sudur("agency", *words, "--field", "a=b", *apart.at(REGISTRY))
-    assert_one_line(refused, 64, "was handed over to agency 8 (Successor", "write to agency 8")
+    assert_one_line(refused, 64, "was handed over to agency 8 (", "Successor)", "write to agency 8")
     wrong = sudur("agency", "inbox", "--for", str(MINISTRY), *apart.at(THIRD))
     assert_one_line(wrong, 1, "was not handed over to this agency")
     for old in apart.dir(UNIVERSITY).glob("envelope*.key.json"):
