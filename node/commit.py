@@ -19,7 +19,8 @@ from ledger.state import State, Transition
 from ledger.submissions import pack
 from ledger.tree import Tree
 from node.errors import NodeError, StoreBehindMark, StoreDamaged
-from node.journal import Head, Journal, candidate_block
+from node.head import Head
+from node.journal import Journal, candidate_block
 from node.mark import Mark
 from node.publish import Published
 from node.store import Snapshot, Store

@@ -33,7 +33,8 @@ from node.entries import RESTORE, EntriesDamaged, EntryReader
 from node.envelope_store import ENVELOPE_DIRECTORY, EnvelopeStore
 from node.errors import NotFound, ReadOnly, StoreDamaged
 from node.fsck_rows import HEAD_KEY, Finding, Findings, RowChecker
-from node.journal import Head, candidate_block
+from node.head import Head
+from node.journal import candidate_block
 from node.mark import Mark
 from node.node import DATABASE_DIRECTORY, default_mark_path, holds_database
 from node.repair import exchange, finish_exchange, prepare, rebuild

@@ -54,7 +54,8 @@ from node.database import (
 )
 from node.entries import EntriesDamaged
 from node.errors import StoreDamaged
-from node.journal import CandidateBlock, Head
+from node.head import Head
+from node.journal import CandidateBlock
 from node.store import KEEP_SUPERSEDED_MS
 
 HEAD_KEY: Final = b"head"

@@ -1,12 +1,14 @@
-"""The mark: the newest checkpoint that this node released, outside of its database.
+"""The mark: what this node has released and voted for, outside of its database.
 
 A database restored from a backup, or rolled back past a damaged log, looks whole. The mark is what
-it cannot take back with it: a small file beside the data directory that holds the newest signed
-checkpoint, durable before the signature leaves the node. A store that holds less, or something
-else, must not sign again: it would fork the log.
+it cannot take back with it: a small file beside the data directory that holds the newest checkpoint
+that this node signed, durable before the signature leaves it, and, in a cluster, its vote
+(:class:`node.head.Vote`), durable before anybody counts it. A store that holds less, or something
+else, must not sign or vote again: it would fork the log.
 
 The file has a header and two slots, written in turn and in place, so that a torn write leaves the
-other slot whole and a full disk is no obstacle. A slot is u32 length ‖ note ‖ SHA-256 of both.
+other slot whole and a full disk is no obstacle. A slot is u32 length ‖ record ‖ SHA-256 of both; a
+record is u64 how often it was written ‖ vote ‖ note.
 """
 
 from __future__ import annotations
@@ -17,18 +19,17 @@ import os
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from ledger.checkpoints import parse_checkpoint
-from ledger.errors import FormatError
-from ledger.notes import parse_note
 from node.disk import make_directories, sync_directory
 from node.errors import DataInUse, NotFound, StoreDamaged
+from node.head import MEMBER_ID_SIZE, Vote
 
 _HEADER: Final = b"sudur mark v1\n".ljust(4096, b"\0")
-_SLOT: Final = 16_384
+_SLOT: Final = 32_768
 _MOST: Final = _SLOT - 4 - 32
 _SIZE: Final = len(_HEADER) + 2 * _SLOT
 
@@ -41,7 +42,7 @@ class Mark:
         self.path = path
         self._descriptor = descriptor
         self._sync = sync
-        self._slot, self._note = self._newest()
+        self._slot, self._record = self._newest()
 
     @classmethod
     def create(cls, path: Path, *, sync: Callable[[int], None] = os.fdatasync) -> Mark:
@@ -76,29 +77,41 @@ class Mark:
 
     @property
     def note(self) -> bytes | None:
-        """The newest released checkpoint, a signed note; None when none was ever released."""
-        return self._note
+        """The newest checkpoint that this node released, a signed note; None when it never did."""
+        return self._record.note or None
+
+    @property
+    def vote(self) -> Vote:
+        """What this node has applied and promised as a member of a cluster."""
+        return self._record.vote
 
     def keep(self, note: bytes) -> None:
-        """Make ``note`` the mark; durable when this returns. About one fsync.
+        """Make ``note`` the newest released; durable when this returns. About one fsync.
 
         OSError leaves the outcome unknown: then this note or the one before it will be read back,
         and either is a checkpoint of this store. Raises StoreDamaged when the file is not in its place
         any more: the next start would not find what is written to it.
         """
+        self._write(self._record.vote, note)
+
+    def keep_vote(self, vote: Vote) -> None:
+        """The same for the vote. Raises as :meth:`keep`; the vote counts only once this returns."""
+        self._write(vote, self._record.note)
+
+    def _write(self, vote: Vote, note: bytes) -> None:
         self._check_place()
-        if note == self._note:
+        if (vote, note) == (self._record.vote, self._record.note):
             return
-        if len(note) > _MOST:
-            raise StoreDamaged(f"a checkpoint of {len(note)} bytes, a mark holds {_MOST}", where="mark")
+        record = _Record(self._record.sequence + 1, vote, note)
+        data = _slot_bytes(record)
+        if len(data) > _SLOT:
+            raise StoreDamaged(f"{len(data)} bytes, a slot of the mark has {_SLOT}", where="mark")
         slot = 1 - self._slot
-        record = len(note).to_bytes(4, "big") + note
-        data = record + sha256(record).digest()
         written = os.pwrite(self._descriptor, data, len(_HEADER) + slot * _SLOT)
         if written != len(data):
             raise OSError(errno.EIO, f"only {written} of {len(data)} bytes were written", str(self.path))
         self._sync(self._descriptor)
-        self._slot, self._note = slot, note
+        self._slot, self._record = slot, record
 
     def close(self) -> None:
         """Unlock and close; closing twice is no error."""
@@ -118,18 +131,16 @@ class Mark:
                 fix="stop the node; bring the mark back, or see docs/operations.md on a lost one",
             )
 
-    def _newest(self) -> tuple[int, bytes | None]:
+    def _newest(self) -> tuple[int, _Record]:
         data = os.pread(self._descriptor, _SIZE + 1, 0)
         if len(data) != _SIZE or not data.startswith(_HEADER):
             raise StoreDamaged("it is no mark file", where=str(self.path), fix=_FIX)
-        slots = [data[len(_HEADER) + at * _SLOT :][:_SLOT] for at in (0, 1)]
-        if not any(map(any, slots)):
-            return 1, None
-        notes = [(size, at, note) for at, slot in enumerate(slots) for size, note in _read(slot)]
-        if not notes:
+        slots = [_read(data[len(_HEADER) + at * _SLOT :][:_SLOT]) for at in (0, 1)]
+        found = [(record.sequence, at, record) for at, record in enumerate(slots) if record is not None]
+        if not found:
             raise StoreDamaged("neither of its two slots can be read", where=str(self.path), fix=_FIX)
-        _, at, note = max(notes)
-        return at, note
+        _, at, record = max(found, key=lambda one: one[0])
+        return at, record
 
 
 _FIX: Final = (
@@ -138,25 +149,37 @@ _FIX: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What a slot holds. ``sequence`` says which of the two was written later."""
+
+    sequence: int
+    vote: Vote
+    note: bytes
+
+
 def _write_empty(path: Path) -> None:
-    """A mark that holds no note, for this user alone, durable but for its name."""
+    """A mark of a new member that has released nothing, for this user alone, durable but for its name."""
+    first = _slot_bytes(_Record(0, Vote(secrets.token_bytes(MEMBER_ID_SIZE)), b""))
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(_HEADER + bytes(2 * _SLOT))
+        file.write(_HEADER + first.ljust(2 * _SLOT, b"\0"))
         file.flush()
         os.fsync(file.fileno())
 
 
-def _read(slot: bytes) -> list[tuple[int, bytes]]:
-    """The slot's note with its tree size; nothing when it was never written or torn."""
-    length = int.from_bytes(slot[:4], "big")
-    end = 4 + length
-    if not 0 < length <= _MOST or sha256(slot[:end]).digest() != slot[end : end + 32]:
-        return []
-    note = slot[4:end]
-    try:
-        return [(parse_checkpoint(parse_note(note).text).size, note)]
-    except FormatError:
-        return []
+def _slot_bytes(record: _Record) -> bytes:
+    held = record.sequence.to_bytes(8, "big") + record.vote.encode() + record.note
+    counted = len(held).to_bytes(4, "big") + held
+    return counted + sha256(counted).digest()
+
+
+def _read(slot: bytes) -> _Record | None:
+    """The slot's record; None when it was never written, or torn."""
+    end = 4 + int.from_bytes(slot[:4], "big")
+    if not 4 + 8 < end <= 4 + _MOST or sha256(slot[:end]).digest() != slot[end : end + 32]:
+        return None
+    vote, note = Vote.read(slot[12:end])
+    return _Record(int.from_bytes(slot[4:12], "big"), vote, note)
 
 
 def _lock(descriptor: int, path: Path) -> None:

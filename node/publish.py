@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ledger.state import State
 from ledger.tree import Tree
-from node.journal import Head
+from node.head import Head
 
 
 @dataclass(frozen=True, slots=True)

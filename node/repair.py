@@ -22,7 +22,8 @@ from node.database import CHECKPOINTS, Database
 from node.disk import DEFAULT_FLOOR, free_bytes, sync_directory
 from node.entries import RESTORE, EntryReader
 from node.errors import DiskFull, NodeError, StoreDamaged
-from node.journal import Head, candidate_block
+from node.head import Head
+from node.journal import candidate_block
 from node.node import DATABASE_DIRECTORY
 from node.store import Store
 

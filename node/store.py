@@ -76,7 +76,8 @@ from node.database import (
     Database,
 )
 from node.errors import Conflict, NotFound, StoreDamaged
-from node.journal import CandidateBlock, Head
+from node.head import Head
+from node.journal import CandidateBlock
 
 KEEP_SUPERSEDED_MS: Final = 3_600_000
 """How long a status chunk or a list stays after a newer one replaced it."""

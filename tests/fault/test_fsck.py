@@ -32,7 +32,7 @@ from node import codec, database
 from node.database import Database
 from node.errors import DataInUse, NodeError, NotFound
 from node.fsck import Report, run_fsck
-from node.journal import Head
+from node.head import Head
 from node.mark import Mark
 from node.node import LedgerNode
 from node.repair import DAMAGED, NEW

@@ -151,7 +151,7 @@ def test_without_its_mark(crashed: Crashed, tmp_path: Path) -> None:
         crashed.world.open(data)
 
 
-SLOT = 16_384
+SLOT = 32_768
 SLOTS = (4_096, 4_096 + SLOT)
 
 

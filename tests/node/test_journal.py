@@ -13,7 +13,8 @@ from ledger.signatures import Ed25519Signer
 from ledger.submissions import pack
 from ledger.tree import Tree
 from node.errors import Conflict, NodeError, StoreDamaged
-from node.journal import CandidateBlock, EmbeddedJournal, Head, candidate_block
+from node.head import Head
+from node.journal import CandidateBlock, EmbeddedJournal, candidate_block
 from node.store import Store
 from tests.node.world import START_MS, World
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,12 @@ import pytest
 from ledger.checkpoints import Checkpoint, sign_checkpoint
 from ledger.signatures import Ed25519Signer
 from node.errors import DataInUse, NotFound, StoreDamaged
+from node.head import Head
 from node.mark import Mark
 from tests.node.world import ORIGIN, seed
 
 LOG = Ed25519Signer(seed("log"))
-HEADER, SLOT = 4096, 16_384
+HEADER, SLOT = 4096, 32_768
 
 
 def note(size: int) -> bytes:
@@ -73,14 +75,36 @@ def test_a_torn_write_leaves_the_note_before(tmp_path: Path) -> None:
     mark.keep(note(8))
     mark.close()
     whole = path.read_bytes()
-    at = whole.index(note(8))
-    for cut in (0, 1, len(note(8)) // 2, len(note(8)) + 31):
-        start = at - 4
-        torn = whole[: start + cut] + bytes(at + len(note(8)) + 32 - start - cut)
+    start = HEADER + (whole.index(note(8)) - HEADER) // SLOT * SLOT
+    size = 4 + int.from_bytes(whole[start : start + 4], "big") + 32
+    for cut in (0, 1, 20, size // 2, size - 1):
+        torn = whole[: start + cut] + bytes(size - cut)
         path.write_bytes(torn + whole[len(torn) :])
         assert read(path) == note(5)
     path.write_bytes(whole)
     assert read(path) == note(8)
+
+
+def test_vote_and_note_are_kept_beside_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    mark = Mark.create(path)
+    new = mark.vote
+    assert (new.epoch, new.frozen, new.head, new.members) == (1, 0, None, b"")
+    head = Head(seed("G"), 2, 7, 1, 5, 99, seed("root"), seed("digest"))
+    vote = replace(new, epoch=2, frozen=3, head=head, members=b"[]")
+    mark.keep_vote(vote)
+    mark.keep(note(5))
+    mark.close()
+    mark = Mark.open(path)
+    assert (mark.vote, mark.note) == (vote, note(5))
+    mark.close()
+
+
+def test_every_mark_is_of_a_member_of_its_own(tmp_path: Path) -> None:
+    marks = [Mark.create(tmp_path / name) for name in "ab"]
+    assert len({mark.vote.member for mark in marks}) == 2
+    for mark in marks:
+        mark.close()
 
 
 def test_a_failed_write_is_followed_by_one_that_does_not_touch_the_good_slot(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The replicated ledger: members that hold verified copies, and etcd, which decides."""
