@@ -1,7 +1,9 @@
 """How a block becomes part of the ledger: one function, in order, with what a crash means at each step.
 
-Two rules stand behind the order. A checkpoint leaves the node only for what is durable here. And it
-leaves only once the mark outside of the database can tell that it did.
+Two rules stand behind the order. A checkpoint leaves the node only for what is durable: here, and in a
+cluster on a majority. And it leaves only once the marks outside of the databases can tell that it did.
+The same order serves a node alone and the leader of a cluster; what differs is which journal decides
+(node/journal.py) and how many copies there are (node/copies.py).
 """
 
 from __future__ import annotations
@@ -11,23 +13,31 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from ledger.checkpoints import Checkpoint, log_key, open_checkpoint, sign_checkpoint
-from ledger.errors import SudurError
-from ledger.notes import VerifierKey
+from ledger.checkpoints import Checkpoint, log_key, sign_checkpoint
 from ledger.signatures import Signer
 from ledger.state import State, Transition
 from ledger.submissions import pack
 from ledger.tree import Tree
-from node.errors import NodeError, StoreBehindMark, StoreDamaged
+from node.copies import Copies
+from node.errors import NodeError, StoreDamaged
 from node.head import Head
 from node.journal import Journal, candidate_block
-from node.mark import Mark
 from node.publish import Published
 from node.store import Snapshot, Store
 
 Observe = Callable[[str, float], None]
 """Is told the name of a step and the seconds that it took."""
-STEPS: Final = ("build", "append", "apply", "verify", "sign", "mark", "checkpoint")
+STEPS: Final = (
+    "build",
+    "prepare",
+    "append",
+    "apply",
+    "confirm",
+    "verify",
+    "sign",
+    "mark",
+    "checkpoint",
+)
 """The steps of a commit, in order."""
 
 
@@ -46,7 +56,7 @@ class Committer:
         self,
         store: Store,
         journal: Journal,
-        mark: Mark,
+        copies: Copies,
         signers: Sequence[Signer],
         observe: Observe = unobserved,
     ) -> None:
@@ -55,15 +65,15 @@ class Committer:
         ``observe`` is called after each of the :data:`STEPS`, on the committing thread.
 
         Raises StoreDamaged, StoreBehindMark, NotFound for a store without a ledger, NodeError when
-        no signer is a key of this log.
+        no signer is a key of this log, RetryableError when too few copies answer.
         """
         self._store = store
         self._journal = journal
-        self._mark = mark
+        self._copies = copies
         self._observe = observe
         self.snapshot = store.load()
         self._keys = LogKeys(self.snapshot.state.registry.ledger.origin, signers)
-        check_mark(self.snapshot, store, mark, self._keys.verifiers)
+        copies.check(self.snapshot, self._keys.verifiers)
         self.published = self._release(self.snapshot)
 
     def commit(self, transition: Transition, packed: bytes) -> Published:
@@ -75,7 +85,13 @@ class Committer:
         before = self.snapshot
         # Build. Nothing is written yet: a crash loses work that nobody was told of.
         with self._step("build"):
-            block = candidate_block(before.head, before.tree, transition, packed)
+            members = self._copies.members
+            block = candidate_block(before.head, before.tree, transition, packed, members=members)
+
+        # Prepare. A majority holds the bytes, so that what is decided can be had. Preparing decides
+        # nothing: a crash leaves bodies behind that go once their number is applied.
+        with self._step("prepare"):
+            self._copies.prepare(before.head, block)
 
         # Decide. A crash before this returns leaves the block committed or not; whichever, callers
         # have no answer yet, and one who asks again gets the placement that the log holds.
@@ -85,26 +101,32 @@ class Committer:
         # Remember. On one node alone the journal's batch has done this already. A crash from here
         # on loses nothing: the block is found at the next start, checked, and released there.
         with self._step("apply"):
-            self._store.apply(block)
+            self._copies.apply(block)
         self.snapshot = Snapshot(head, transition.state, block.tree)
 
         self.published = self._release(self.snapshot)
         return self.published
 
     def recover(self) -> Published:
-        """Go on after an error: reopen the store, load what is there, release it as a start would.
+        """Go on after an error: have the store hold what was decided, and release it as a start would.
 
-        Raises what a start raises; then nothing may be committed, and this is to be called again.
+        Raises what a start raises; then nothing may be committed, and this is to be called again. Raises
+        Conflict when somebody else has decided a block: then never again.
         """
-        self._store.reopen()
+        self._copies.recover()
         self.snapshot = self._store.load()
-        check_mark(self.snapshot, self._store, self._mark, self._keys.verifiers)
+        self._copies.check(self.snapshot, self._keys.verifiers)
         self.published = self._release(self.snapshot)
         return self.published
 
     def _release(self, snapshot: Snapshot) -> Published:
         """The second half of a commit; a start, and a recovery, do the same for the newest block."""
         head = snapshot.head
+
+        # Confirm. In a cluster applying is the vote: what a majority has applied, no majority that is
+        # heard later can be without. Nobody has been told anything yet.
+        with self._step("confirm"):
+            self._copies.confirm(head)
 
         # Verify. What is signed is recomputed from the tiles as they are stored: a bit that flipped
         # on the way there must not become the log's word.
@@ -124,7 +146,7 @@ class Committer:
         # Keep the mark, durably. From here on this node will not start on a store that holds less.
         # A crash behind it: the start signs the same bytes again.
         with self._step("mark"):
-            self._mark.keep(note)
+            self._copies.keep(note)
 
         # Store the checkpoint under its size. Synced with the next block; until then a crash costs
         # only that the start stores it again.
@@ -132,6 +154,7 @@ class Committer:
             self._store.keep_checkpoint(head.size, note)
 
         # Release: whoever takes the new snapshot may be told everything that it covers.
+        self._copies.release(head, note)
         return Published(head, note, snapshot.state, snapshot.tree)
 
     @contextmanager
@@ -139,61 +162,6 @@ class Committer:
         started = time.perf_counter()
         yield
         self._observe(name, time.perf_counter() - started)
-
-
-def check_mark(snapshot: Snapshot, store: Store, mark: Mark, own: Sequence[VerifierKey]) -> None:
-    """Refuse to go on with a store that is behind, or other than, what this node has released.
-
-    ``own``: this node's keys, which a store that fell behind may not have registered yet.
-
-    Raises StoreBehindMark, StoreDamaged when the mark is not this log's.
-    """
-    head = snapshot.head
-    if mark.note is None:
-        if head.block == 0:
-            return
-        raise StoreBehindMark(
-            f"the mark is empty, but the store holds {head.size} leaves: they are not of one node",
-            where=str(mark.path),
-            fix="put this node's own mark file back beside its data directory",
-        )
-    record = snapshot.state.registry.ledger
-    keys = [*(VerifierKey.parse(one.vkey) for one in record.log_keys), *own]
-    try:
-        marked = open_checkpoint(mark.note, record.origin, keys).checkpoint
-    except SudurError as error:
-        raise StoreDamaged(
-            f"its checkpoint is not one of this log: {error}",
-            where=str(mark.path),
-            fix="put this node's own mark file back beside its data directory",
-        ) from error
-    if head.size < marked.size:
-        raise StoreBehindMark(
-            f"this node has signed a tree of {marked.size} leaves, the store holds {head.size}:"
-            " it is an older copy, or has lost its end",
-            where=str(store.path),
-            fix=_BEHIND,
-        )
-    try:
-        root = store.tree_at(marked.size).root()
-    except SudurError as error:
-        raise StoreDamaged(
-            f"the tree of {marked.size} leaves, which this node has signed, cannot be put together: {error}",
-            where=str(store.path),
-            fix="run `sudur node fsck`; restore the data directory from a replica",
-        ) from error
-    if root != marked.root:
-        raise StoreBehindMark(
-            f"the first {marked.size} leaves of the store are not those that this node has signed",
-            where=str(store.path),
-            fix=_BEHIND,
-        )
-
-
-_BEHIND: Final = (
-    "bring back the newest data directory, or copy it from a replica that is complete; signing from"
-    " here would fork the log, so do not delete the mark"
-)
 
 
 class LogKeys:

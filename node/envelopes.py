@@ -33,8 +33,8 @@ from node.config import EnvelopeLimits
 from node.disk import free_bytes
 from node.envelope_store import EnvelopeStore
 from node.errors import DiskFull, EnvelopeQuota, NotFound
+from node.ledger_copy import LedgerCopy
 from node.metrics import Metrics
-from node.node import LedgerNode
 
 _ISSUE_STRIDE: Final = 2 + Issue.LAYOUT.size
 _TYPE_AT: Final = 3
@@ -63,7 +63,7 @@ class Envelopes:
 
     def __init__(
         self,
-        node: LedgerNode,
+        copy: LedgerCopy,
         store: EnvelopeStore,
         limits: EnvelopeLimits,
         metrics: Metrics,
@@ -72,7 +72,7 @@ class Envelopes:
         disk_floor: int,
         wall_ms: Callable[[], int],
     ) -> None:
-        self._node = node
+        self._copy = copy
         self._store = store
         self._limits = limits
         self._metrics = metrics
@@ -92,7 +92,7 @@ class Envelopes:
         envelope = Envelope.decode(data)
         digest = digest_of(data)
         self._check(asked, Verb.PUT, digest)
-        state = self._node.published.state
+        state = self._copy.published.state
         usable_key(state.registry.agency(envelope.recipient), envelope.key_number, "envelope", state.size)
         with self._putting:
             if self._store.find(digest) is None:
@@ -144,7 +144,7 @@ class Envelopes:
                 where="authorization.time_ms",
                 fix="sign it anew, and set the clock of the computer that signs",
             )
-        state = self._node.published.state
+        state = self._copy.published.state
         agency = state.registry.agency(asked.agency)
         if agency.record.suspended.latest is not None:
             raise AgencySuspended(f"agency {asked.agency} is suspended")
@@ -204,19 +204,19 @@ class Envelopes:
 
     def _asker(self, answer: Answer) -> int | None:
         """Who sent what is answered; None when the subject is no SEND of the log."""
-        if answer.subject >= self._node.published.size:
+        if answer.subject >= self._copy.published.size:
             return None
-        leaf = self._node.store.leaf(answer.subject)
+        leaf = self._copy.store.leaf(answer.subject)
         return Send.decode(leaf).agency if leaf[1] == LeafType.SEND else None
 
     def _is_repeat(self, leaf: bytes) -> bool:
         head = SubmissionLeaf.decode(leaf)
-        identity = head.identity(self._node.published.state.genesis)
-        return self._node.store.find_submission(head.claimed_ms, identity) is not None
+        identity = head.identity(self._copy.published.state.genesis)
+        return self._copy.store.find_submission(head.claimed_ms, identity) is not None
 
     def _heirs(self, number: int) -> tuple[int, ...]:
         """An agency, its successor, that one's successor, and so on."""
-        return heirs(self._node.published.state.registry, number)
+        return heirs(self._copy.published.state.registry, number)
 
 
 def heirs(registry: Registry, number: int) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ from ledger.references import parse_reference
 from ledger.status import chunk_of, read_status
 from ledger.submissions import SubmissionLeaf
 from node.errors import NotFound, ReadOnly, Stopping
-from node.node import LedgerNode
+from node.ledger_copy import LedgerCopy
 from node.publish import Published
 from node.releases import Releases
 
@@ -62,9 +62,9 @@ class AgencyFigures:
 class Inquiries:
     """Answers of one node. Belongs to one event loop."""
 
-    def __init__(self, node: LedgerNode, releases: Releases) -> None:
-        self._node = node
-        self._store = node.store
+    def __init__(self, copy: LedgerCopy, releases: Releases) -> None:
+        self._copy = copy
+        self._store = copy.store
         self._releases = releases
         self._figures: OrderedDict[int, AgencyFigures] = OrderedDict()
 
@@ -76,7 +76,7 @@ class Inquiries:
         Raises TooLarge, FormatError, ReferenceInvalid, and OutOfRange beyond the published size.
         """
         index = parse_reference(number)
-        published = self._node.published
+        published = self._copy.published
         if index >= published.size:
             raise OutOfRange(
                 f"the ledger has {published.size} leaves, and none with this number",
@@ -163,7 +163,7 @@ class Inquiries:
             raise FormatError("names no SEND", where="indexes", fix=f"ask for 1 to {MAX_SENDS}")
         if len(indexes) > MAX_SENDS:
             raise TooLarge(f"{len(indexes)} indexes", where="indexes", fix=f"ask for at most {MAX_SENDS}")
-        published = self._node.published
+        published = self._copy.published
         if max(indexes) >= published.size:
             raise OutOfRange(
                 f"index {max(indexes)} is beyond the tree, which has {published.size} leaves",
@@ -177,7 +177,7 @@ class Inquiries:
 
         Those that were sent to a predecessor stand under its number. Raises UnknownAgency.
         """
-        published = self._node.published
+        published = self._copy.published
         published.state.registry.agency(recipient)
         most = min(limit or MAX_SENDS, MAX_SENDS)
         indexes: list[int] = []
@@ -235,9 +235,9 @@ class Inquiries:
         UnknownAgency, Stopping, and ReadOnly when the block is not published within 5 s.
         """
         kept = self._figures.get(agency)
-        if kept is not None and kept.as_of.size == self._node.published.size:
+        if kept is not None and kept.as_of.size == self._copy.published.size:
             return kept
-        named = self._named(self._node.published, agency)
+        named = self._named(self._copy.published, agency)
         figures, size = await asyncio.to_thread(self._store.figures, agency)
         try:
             async with asyncio.timeout(_RELEASE_WAIT_S):
@@ -253,9 +253,9 @@ class Inquiries:
 
     async def _published(self, size: int) -> None:
         """Return when the tree of ``size`` is published. Raises Stopping."""
-        while (published := self._node.published).size < size:
+        while (published := self._copy.published).size < size:
             await self._releases.block(published.head.block + 1)
-            if self._node.published is published:
+            if self._copy.published is published:
                 raise Stopping("this node is shutting down", fix="connect again, or to another node")
 
 

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+import traceback
+from collections.abc import Callable
+from typing import Any, Literal
 
 import structlog
 
 LogFormat = Literal["json", "console"]
+_LOG = structlog.get_logger("node")
+
+
+def report(event: str, error: BaseException, *, log: Any = _LOG) -> None:
+    """Log an error with its trace as text: no frame's variables, which may be large, or secret."""
+    trace = "".join(traceback.format_tb(error.__traceback__))
+    log.error(event, error=f"{type(error).__name__}: {error}", trace=trace)
+
+
+def guarded(callback: Callable[..., None], *arguments: object) -> None:
+    """Call another's callback, which must not end this thread: a closed event loop, for one, raises."""
+    try:
+        callback(*arguments)
+    except Exception as error:
+        report("callback_failed", error)
 
 
 def configure_logs(style: LogFormat = "json", level: int = logging.INFO) -> None:

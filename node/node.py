@@ -1,4 +1,4 @@
-"""A ledger node's heart: store, journal, mark, committer, sequencer and proofs, opened together."""
+"""The heart of a node alone: store, journal, mark, committer, sequencer and proofs, opened together."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from ledger.rules_v1 import CLAIMED_FUTURE_MS
 from ledger.signatures import Signer
 from node.clock import Clock, SystemClock, seal_time
 from node.commit import Committer, Observe, found_ledger, unobserved
+from node.copies import SingleCopy
 from node.database import Database
 from node.disk import FreeBytes, free_bytes, make_directories, sync_directory
 from node.errors import ClockUnsound, NodeError, NotFound, StoreBehindMark
 from node.journal import EmbeddedJournal
+from node.ledger_copy import LedgerCopy
 from node.mark import Mark
-from node.proofs import Proofs
-from node.publish import Published
+from node.publish import Publications
 from node.sequencer import Sequencer, SequencerSettings
 from node.store import Store
 
@@ -43,17 +44,12 @@ class NodeSettings:
     observe: Observe = unobserved
 
 
-class LedgerNode:
-    """An open node. :meth:`create` or :meth:`open` it, then ``sequencer.start()``; :meth:`close` it.
-
-    ``store`` and ``proofs`` answer as of the committed size: clamp to ``published.size`` what is
-    shown to others.
-    """
+class LedgerNode(LedgerCopy):
+    """A node alone. :meth:`create` or :meth:`open` it, then ``sequencer.start()``; :meth:`close` it."""
 
     def __init__(self, store: Store, mark: Mark, committer: Committer, sequencer: Sequencer) -> None:
-        self.store = store
+        super().__init__(store, sequencer.publications)
         self.sequencer = sequencer
-        self.proofs = Proofs(store)
         self.committer = committer
         self._mark = mark
 
@@ -165,16 +161,19 @@ class LedgerNode:
                 where=str(data_dir),
                 fix="bring its data directory back, or copy it from a replica",
             )
-        committer = Committer(store, EmbeddedJournal(store), mark, signers, settings.observe)
+        committer = Committer(
+            store, EmbeddedJournal(store), SingleCopy(store, mark), signers, settings.observe
+        )
         sequencer = Sequencer(
-            store, committer, clock, settings.sequencer, disk_path=data_dir, free=settings.free
+            store,
+            committer,
+            clock,
+            settings.sequencer,
+            Publications(committer.published),
+            disk_path=data_dir,
+            free=settings.free,
         )
         return cls(store, mark, committer, sequencer)
-
-    @property
-    def published(self) -> Published:
-        """The newest released snapshot."""
-        return self.sequencer.published
 
     def close(self) -> None:
         """Stop the sequencer and close everything. Closing twice is no error."""

@@ -6,11 +6,14 @@ covers may be shown, since only that can never be taken back.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ledger.state import State
 from ledger.tree import Tree
 from node.head import Head
+from node.logs import guarded
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +33,34 @@ class Published:
     def size(self) -> int:
         """Leaves in the released tree: what a read may reach ends here."""
         return self.head.size
+
+
+class Publications:
+    """Where released snapshots appear, one after the other, and who is told of them.
+
+    One thread at a time publishes: the sequencer's, or whoever applies what others have released. From any
+    thread the newest is one attribute read.
+    """
+
+    def __init__(self, newest: Published) -> None:
+        self._newest = newest
+        self._lock = threading.Lock()
+        self._hooks: tuple[Callable[[Published], None], ...] = ()
+
+    @property
+    def newest(self) -> Published:
+        """The newest released snapshot."""
+        return self._newest
+
+    def on_publish(self, callback: Callable[[Published], None]) -> None:
+        """Have ``callback`` called in the publishing thread after each release, before its answers."""
+        with self._lock:
+            self._hooks = (*self._hooks, callback)
+
+    def publish(self, published: Published) -> None:
+        """Release a newer snapshot; the same one again does nothing."""
+        if published.head == self._newest.head:
+            return
+        self._newest = published
+        for hook in self._hooks:
+            guarded(hook, published)

@@ -23,7 +23,7 @@ from ledger.tiles import TILE_WIDTH
 from node.codec import BlockInfo
 from node.config import MAX_PROOFS
 from node.errors import NotFound
-from node.node import LedgerNode
+from node.ledger_copy import LedgerCopy
 from node.publish import Published
 
 MAX_BATCH_BYTES: Final = 1 << 20
@@ -82,26 +82,26 @@ class BlockHead:
 class Reads:
     """The reading side of a node. Belongs to one event loop."""
 
-    def __init__(self, node: LedgerNode) -> None:
-        self._node = node
-        self._store = node.store
-        self._proofs = node.proofs
+    def __init__(self, copy: LedgerCopy) -> None:
+        self._copy = copy
+        self._store = copy.store
+        self._proofs = copy.proofs
         self._blocks: OrderedDict[int, BlockHead] = OrderedDict()
 
     @property
     def published(self) -> Published:
         """The newest checkpoint and the state under it."""
-        return self._node.published
+        return self._copy.published
 
     @property
     def size(self) -> int:
         """Leaves under the newest checkpoint."""
-        return self._node.published.head.size
+        return self._copy.published.head.size
 
     @property
     def state(self) -> State:
         """The ledger as of the newest checkpoint."""
-        return self._node.published.state
+        return self._copy.published.state
 
     # --- checkpoints and proofs ---
 
@@ -145,7 +145,7 @@ class Reads:
         return Consistency(old, new, self._proofs.consistency(old, new), checkpoint)
 
     def _signed(self, size: int) -> tuple[int, bytes]:
-        newest = self._node.published
+        newest = self._copy.published
         if size in (0, newest.head.size):
             return newest.head.size, newest.checkpoint
         self._check_size(size, "size")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from node.ledger_copy import LedgerCopy
 from node.metrics import Metrics
-from node.node import LedgerNode
 from node.publish import Published
 
 
@@ -15,24 +15,24 @@ class Releases:
     While nobody waits, a release costs the loop nothing.
     """
 
-    def __init__(self, node: LedgerNode, metrics: Metrics, stopping: asyncio.Event) -> None:
-        self._node = node
+    def __init__(self, copy: LedgerCopy, metrics: Metrics, stopping: asyncio.Event) -> None:
+        self._copy = copy
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._stopping = stopping
         self._waiting: set[asyncio.Future[None]] = set()
-        self._size = node.published.size
-        self._tell_metrics(node.published)
-        node.sequencer.on_publish(self._released)
+        self._size = copy.published.size
+        self._tell_metrics(copy.published)
+        copy.publications.on_publish(self._released)
 
     async def block(self, number: int) -> None:
         """Return when block ``number`` is published, or when the node stops."""
-        while self._node.published.head.block < number and not self._stopping.is_set():
+        while self._copy.published.head.block < number and not self._stopping.is_set():
             future: asyncio.Future[None] = self._loop.create_future()
             self._waiting.add(future)
             try:
                 # Looked at again after joining those who wait: a block released in between wakes nobody.
-                if self._node.published.head.block < number and not self._stopping.is_set():
+                if self._copy.published.head.block < number and not self._stopping.is_set():
                     await future
             finally:
                 self._waiting.discard(future)

@@ -27,7 +27,7 @@ from ledger.status import (
 )
 from ledger.tiles import TILE_WIDTH, TileId, parse_entries_path, parse_tile_path, tile_width
 from node.errors import NotFound
-from node.node import LedgerNode
+from node.ledger_copy import LedgerCopy
 from node.reads import Reads
 
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
@@ -54,8 +54,8 @@ class Resources:
     All raise NotFound for what is not there, or not yet, and FormatError for a name that nothing has.
     """
 
-    def __init__(self, node: LedgerNode, reads: Reads) -> None:
-        self._store = node.store
+    def __init__(self, copy: LedgerCopy, reads: Reads) -> None:
+        self._store = copy.store
         self._reads = reads
         self._kept: OrderedDict[tuple[str, bytes, int], bytes] = OrderedDict()
         self._kept_bytes = 0

@@ -120,7 +120,7 @@ async def start_node(
             disk_floor=settings.disk_floor,
             wall_ms=now_ms,
         )
-        writes = Writes(ledger, envelopes, metrics)
+        writes = Writes(ledger, ledger.sequencer, envelopes, metrics)
         releases = Releases(ledger, metrics, writes.stopping)
         inquiries = Inquiries(ledger, releases)
         unready = partial(_unready, settings, ledger, writes)
@@ -133,7 +133,7 @@ async def start_node(
                 envelope_bytes=lambda: float(kept.usage.size),
             )
         )
-        ledger.sequencer.on_publish(lambda _: keeper.wake())
+        ledger.publications.on_publish(lambda _: keeper.wake())
         ledger.sequencer.start()
         keeper.start()
         servicer = LedgerServicer(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +29,8 @@ from node.clock import Clock, check_first_seal, seal_time
 from node.commit import Committer
 from node.disk import DEFAULT_FLOOR, FreeBytes, free_bytes
 from node.errors import ClockUnsound, DiskFull, NodeError, QueueFull, ReadOnly, RetryableError, Stopping
-from node.publish import Published
+from node.logs import guarded, report
+from node.publish import Publications, Published
 from node.store import Store
 
 _LOG: Final = structlog.get_logger("node.sequencer")
@@ -128,6 +128,7 @@ class Sequencer:
         committer: Committer,
         clock: Clock,
         settings: SequencerSettings,
+        publications: Publications,
         *,
         disk_path: Path,
         free: FreeBytes = free_bytes,
@@ -143,20 +144,14 @@ class Sequencer:
         self._wake = threading.Condition()
         self._stopping = False
         self._thread: threading.Thread | None = None
-        self._published = committer.published
+        self.publications = publications
         self._fault: RetryableError | None = None
         self._broken = False
         self._clock_agreed = settings.clock_is_right
         self._finished: list[_Call] = []
-        self._publish_hooks: tuple[Callable[[Published], None], ...] = ()
         self._answer_hooks: tuple[Callable[[], None], ...] = ()
 
     # --- for everybody ---
-
-    @property
-    def published(self) -> Published:
-        """The newest released snapshot. One attribute read."""
-        return self._published
 
     @property
     def fault(self) -> RetryableError | None:
@@ -181,11 +176,6 @@ class Sequencer:
     def change(self, leaf: bytes, done: Done) -> None:
         """Queue one REGISTRY leaf; otherwise as :meth:`submit`."""
         self._put(((leaf, b""),), True, done)
-
-    def on_publish(self, callback: Callable[[Published], None]) -> None:
-        """Have ``callback`` called in the sequencer's thread after each release, before its answers."""
-        with self._wake:
-            self._publish_hooks = (*self._publish_hooks, callback)
 
     def on_answers(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called once after every group of ``done`` calls.
@@ -251,7 +241,7 @@ class Sequencer:
             except Exception as error:
                 # A bug, by definition. Nothing is left open: whoever waits is told, and the next turn
                 # begins with a recovery.
-                _report("turn_failed", error)
+                report("turn_failed", error, log=_LOG)
                 self._broken = True
                 self._fault = ReadOnly(f"the sequencer failed: {error}", where="sequencer")
                 self._answer_queued(self._fault)
@@ -277,7 +267,7 @@ class Sequencer:
             self._fill(block)
             transition = block.draft.seal() if block.draft.leaves else None
         except Exception as error:
-            _report("block_failed", error)
+            report("block_failed", error, log=_LOG)
             internal = _internal(error)
             self._answer(block, lambda _: internal, internal)
             return
@@ -303,12 +293,13 @@ class Sequencer:
                 )
             self._store.check_place()
             if self._broken:
-                self._publish(self._committer.recover())
+                self.publications.publish(self._committer.recover())
                 self._broken = False
-                _LOG.info("recovered", block=self._published.head.block, size=self._published.size)
+                head = self._committer.published.head
+                _LOG.info("recovered", block=head.block, size=head.size)
         except Exception as error:
             if self._fault is None or str(error) not in str(self._fault):
-                _report("not_recovered", error)
+                report("not_recovered", error, log=_LOG)
             return _fault_of(error, self._disk_path)
         return None
 
@@ -331,7 +322,7 @@ class Sequencer:
                 self._take(call, position)
                 self._refuse(block, call, position, error)
             except Exception as error:
-                _report("submission_failed", error)
+                report("submission_failed", error, log=_LOG)
                 self._take(call, position)
                 self._settle(call, position, _internal(error))
                 self._rebuild(block)
@@ -395,7 +386,7 @@ class Sequencer:
             packed = b"".join((*block.packed, pack(transition.leaves[-1:])))
             published = self._committer.commit(transition, packed)
         except Exception as error:
-            _report("commit_failed", error)
+            report("commit_failed", error, log=_LOG)
             self._broken = True
             self._fault = self._look()
             fault = self._fault
@@ -405,7 +396,7 @@ class Sequencer:
                 self._answer(block, self._found, None if self._holds(transition) else _not_written())
             return
         self._clock_agreed = True
-        self._publish(published)
+        self.publications.publish(published)
         state = transition.state
         first = transition.first_index
 
@@ -482,30 +473,15 @@ class Sequencer:
         for call, position in waiting:
             self._settle(call, position, error)
 
-    def _publish(self, published: Published) -> None:
-        if published.head == self._published.head:
-            return
-        self._published = published
-        for hook in self._publish_hooks:
-            _guarded(hook, published)
-
     def _flush_answers(self) -> None:
         if not self._finished:
             return
         finished, self._finished = self._finished, []
         for call in finished:
             outcomes = [outcome for outcome in call.outcomes if outcome is not None]
-            _guarded(call.done, outcomes, self._published)
+            guarded(call.done, outcomes, self.publications.newest)
         for hook in self._answer_hooks:
-            _guarded(hook)
-
-
-def _guarded(callback: Callable[..., None], *arguments: object) -> None:
-    """Another's callback must not end this thread: a closed event loop, for one, raises."""
-    try:
-        callback(*arguments)
-    except Exception as error:
-        _report("callback_failed", error)
+            guarded(hook)
 
 
 def _check_rules(leaf: bytes) -> None:
@@ -540,12 +516,6 @@ def _fault_of(error: Exception, path: Path) -> RetryableError:
     if os.strerror(errno.ENOSPC) in str(error):
         return _disk_full(str(error), path)
     return ReadOnly(f"the store failed: {error}", where=str(path), fix="see the node's log")
-
-
-def _report(event: str, error: Exception) -> None:
-    """Log an error with its trace as text: no frame's variables, which may be large, or secret."""
-    trace = "".join(traceback.format_tb(error.__traceback__))
-    _LOG.error(event, error=f"{type(error).__name__}: {error}", trace=trace)
 
 
 def _internal(error: Exception) -> NodeError:

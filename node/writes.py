@@ -19,10 +19,11 @@ from node.config import MAX_BULK
 from node.envelopes import Envelopes, may_name
 from node.errors import ReadOnly, RetryableError, Stopping
 from node.grpc_errors import reason_of
+from node.ledger_copy import LedgerCopy
 from node.metrics import Metrics
-from node.node import LedgerNode
 from node.publish import Published
 from node.sequencer import Outcome, Placement
+from node.submitter import Submitter
 
 UNKNOWN_REASON: Final = "INTERNAL"
 
@@ -36,20 +37,23 @@ class Answer:
 
 
 class Writes:
-    """Submits to the node's sequencer. Belongs to the event loop that it is made on."""
+    """Hands submissions on. Belongs to the event loop that it is made on."""
 
-    def __init__(self, node: LedgerNode, envelopes: Envelopes, metrics: Metrics) -> None:
-        self._node = node
+    def __init__(
+        self, copy: LedgerCopy, submitter: Submitter, envelopes: Envelopes, metrics: Metrics
+    ) -> None:
+        self._copy = copy
+        self._submitter = submitter
         self._envelopes = envelopes
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._arrived: deque[tuple[asyncio.Future[Answer], list[Outcome], Published]] = deque()
-        node.sequencer.on_answers(self._wake)
+        submitter.on_answers(self._wake)
         self.stopping = asyncio.Event()
 
     def check_ledger(self, genesis: bytes) -> None:
         """That a request is meant for this ledger. Raises FormatError, WrongLedger."""
-        ours = self._node.published.state.genesis
+        ours = self._copy.published.state.genesis
         if genesis == ours:
             return
         if len(genesis) != HASH_SIZE:
@@ -71,7 +75,7 @@ class Writes:
         if refusal is not None:
             self._count([refusal])
             raise refusal
-        answer = await self._send(partial(self._node.sequencer.submit, ((leaf, records),)))
+        answer = await self._send(partial(self._submitter.submit, ((leaf, records),)))
         return _placed(answer)
 
     async def submit_bulk(self, submissions: Sequence[tuple[bytes, bytes]]) -> Answer:
@@ -92,19 +96,19 @@ class Writes:
         refused = [one for one in refusals if one is not None]
         self._count(refused)
         if not judged:
-            return Answer(refused, self._node.published)
+            return Answer(refused, self._copy.published)
         answer = await self._submit_judged(judged)
         outcomes = iter(answer.outcomes)
         return Answer([one or next(outcomes) for one in refusals], answer.published)
 
     async def _submit_judged(self, submissions: Sequence[tuple[bytes, bytes]]) -> Answer:
         try:
-            answer = await self._send(partial(self._node.sequencer.submit, submissions))
+            answer = await self._send(partial(self._submitter.submit, submissions))
         except (ReadOnly, Stopping):
             raise
         except RetryableError as error:
             self._count([error] * (len(submissions) - 1))
-            return Answer([error] * len(submissions), self._node.published)
+            return Answer([error] * len(submissions), self._copy.published)
         first = answer.outcomes[0]
         if isinstance(first, ReadOnly | Stopping) and all(
             isinstance(one, ReadOnly | Stopping) for one in answer.outcomes
@@ -115,7 +119,7 @@ class Writes:
     async def change(self, leaf: bytes) -> tuple[Placement, Published]:
         """Append one registry change; as :meth:`submit`."""
         self._check_running()
-        placement, published = _placed(await self._send(partial(self._node.sequencer.change, leaf)))
+        placement, published = _placed(await self._send(partial(self._submitter.change, leaf)))
         self._metrics.changes.inc()
         return placement, published
 

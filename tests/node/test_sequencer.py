@@ -56,7 +56,7 @@ class Gate:
         self._open = threading.Event()
         self._open.set()
         self.reached = threading.Event()
-        node.sequencer.on_publish(self._pass)
+        node.publications.on_publish(self._pass)
 
     def _pass(self, published: Published) -> None:
         self.reached.set()
@@ -204,7 +204,7 @@ def test_a_call_may_span_blocks(world: World, tmp_path: Path) -> None:
 
 def test_many_threads(world: World, node: LedgerNode) -> None:
     released: list[bytes] = []
-    node.sequencer.on_publish(lambda published: released.append(published.checkpoint))
+    node.publications.on_publish(lambda published: released.append(published.checkpoint))
     work = [[world.issues(1 + n % 3) for n in range(12)] for _ in range(6)]
     answered: list[tuple[tuple[bytes, bytes], Placement]] = []
     stop = threading.Event()
@@ -491,7 +491,7 @@ def test_a_failed_write_is_resolved_from_the_log(world: World, tmp_path: Path, s
     faults = Faults()
     node = world.furnished(tmp_path / "data", faults.settings())
     released: list[bytes] = []
-    node.sequencer.on_publish(lambda published: released.append(published.checkpoint))
+    node.publications.on_publish(lambda published: released.append(published.checkpoint))
     submissions = [world.issues(n) for n in (1, 40)]
     faults.arm(step, how)
     outcomes, published = submit(node.sequencer, *submissions)
@@ -564,7 +564,7 @@ def test_callbacks_that_raise_do_not_stop_it(world: World, node: LedgerNode) -> 
     def explode(*_: object) -> None:
         raise RuntimeError("the event loop is closed")
 
-    node.sequencer.on_publish(explode)
+    node.publications.on_publish(explode)
     node.sequencer.on_answers(explode)
     node.sequencer.submit([world.issues()], explode)
     placed(submit(node.sequencer, world.issues())[0][0])
