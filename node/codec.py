@@ -121,6 +121,10 @@ def send_key(recipient: int, index: int) -> bytes:
     return _SEND.pack(recipient, index)
 
 
+def prepared_key(number: int, digest: bytes) -> bytes:
+    return _U64.pack(number) + digest
+
+
 def split_send(key: bytes) -> tuple[int, int]:
     """The inverse of :func:`send_key`: recipient and index."""
     recipient, index = _SEND.unpack(key)

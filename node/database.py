@@ -50,6 +50,7 @@ EXCHANGES: Final = "exchanges"
 EVENTS: Final = "events"
 SENDS: Final = "sends"
 FIGURES: Final = "figures"
+PREPARED: Final = "prepared"
 
 _RANDOM_KEYS: Final = frozenset((ISSUES, SUBMISSIONS, OBJECTS, ATTESTS))
 _COMPRESSED: Final = frozenset((CHECKPOINTS, OBJECTS, LISTS))
@@ -74,6 +75,7 @@ FAMILIES: Final = (
     EVENTS,
     SENDS,
     FIGURES,
+    PREPARED,
 )
 _CACHE_BYTES: Final = 192 << 20
 _WRITE_BUFFER: Final = 16 << 20

@@ -235,8 +235,11 @@ class _Check:
             self._tell("checked", len(leaves))
             if marked is not None and marked.size == block.head.size:
                 marked_root = block.head.root
-            if block.head == stored and (marked is None or marked.size <= block.head.size):
-                break
+            if stored is not None and block.head.same_tree(stored):
+                # These two do not follow from the entries: a cluster says them.
+                self._head = replace(block.head, epoch=stored.epoch, members=stored.members)
+                if marked is None or marked.size <= block.head.size:
+                    break
         if self._head is None or self._state is None:
             raise EntriesDamaged("there are none", first=0, where="leaf 0")
         size = self._head.size
@@ -267,19 +270,15 @@ class _Check:
                 f"row {key.hex()} stands behind the newest block", first=size, where=f"leaf {size}"
             )
 
-    def _check_mark(self, marked: Checkpoint | None, root: bytes | None, findings: Findings) -> None:
+    def _check_mark(self, marked: Head | Checkpoint | None, root: bytes | None, findings: Findings) -> None:
         assert self._state is not None
         if self._mark is None:
             return
-        if self._mark.note is None or marked is None:
+        if marked is None:
             if self._state.block > 0:
                 _wrong_mark(findings, "it is empty, though the ledger has blocks: it is not this node's")
             return
-        origin = self._state.registry.ledger.origin
-        try:
-            open_checkpoint(self._mark.note, origin, _keys_at(self._state, marked.size))
-        except SudurError as error:
-            _wrong_mark(findings, f"its checkpoint of size {marked.size} does not verify: {error}")
+        if self._mark.note is not None and not self._check_note(self._mark.note, findings):
             return
         if root != marked.root:
             found = "no block ends there" if root is None else f"the entries have the root {root.hex()}"
@@ -289,11 +288,23 @@ class _Check:
                 first=0,
                 where=f"leaves 0 to {marked.size - 1}",
             )
+
+    def _check_note(self, note: bytes, findings: Findings) -> bool:
+        """Whether the mark's checkpoint is signed by keys of this log, and by those that are pinned."""
+        assert self._state is not None
+        origin = self._state.registry.ledger.origin
+        size = parse_checkpoint(parse_note(note).text).size
+        try:
+            open_checkpoint(note, origin, _keys_at(self._state, size))
+        except SudurError as error:
+            _wrong_mark(findings, f"its checkpoint of size {size} does not verify: {error}")
+            return False
         if self._pinned:
             try:
-                open_checkpoint(self._mark.note, origin, self._pinned)
+                open_checkpoint(note, origin, self._pinned)
             except SudurError as error:
                 _wrong_mark(findings, f"the trust file does not know who signed it: {error}")
+        return True
 
     def _count_damaged(self, database: Database, first: int, findings: Findings) -> None:
         """Bundles behind the first damage whose leaves are not those of the stored tiles."""
@@ -419,11 +430,15 @@ def _wrong_mark(findings: Findings, text: str) -> None:
     findings.add("mark", "wrong", text, repairable=False)
 
 
-def _marked(mark: Mark | None) -> Checkpoint | None:
-    """What the mark's note says, unverified."""
-    if mark is None or mark.note is None:
+def _marked(mark: Mark | None) -> Head | Checkpoint | None:
+    """The newest tree that the mark says this node has released or voted for, unverified."""
+    if mark is None:
         return None
-    return parse_checkpoint(parse_note(mark.note).text)
+    noted = None if mark.note is None else parse_checkpoint(parse_note(mark.note).text)
+    voted = mark.vote.head
+    if noted is None or (voted is not None and voted.size >= noted.size):
+        return voted
+    return noted
 
 
 def _finding_json(finding: Finding) -> Json:

@@ -13,6 +13,7 @@ MEMBER_ID_SIZE: Final = 16
 MAX_MEMBERS_BYTES: Final = 8_192
 """A list of members with their addresses, as etcd holds it."""
 _HEAD: Final = Struct(">B32sQIHQQ32s32s")
+HEAD_SIZE: Final = _HEAD.size
 _HEAD_VERSION: Final = 1
 _VOTE: Final = Struct(">16sQQHH")
 
@@ -37,7 +38,7 @@ class Head:
     digest: bytes
 
     def encode(self) -> bytes:
-        """127 bytes."""
+        """:data:`HEAD_SIZE` bytes, 127."""
         return _HEAD.pack(
             _HEAD_VERSION,
             self.ledger,

@@ -18,11 +18,11 @@ from ledger import rules
 from ledger.errors import SudurError
 from ledger.state import State
 from ledger.tree import Tree
-from node.database import CHECKPOINTS, Database
+from node.database import CHECKPOINTS, PREPARED, Database
 from node.disk import DEFAULT_FLOOR, free_bytes, sync_directory
 from node.entries import RESTORE, EntryReader
 from node.errors import DiskFull, NodeError, StoreDamaged
-from node.head import Head
+from node.head import HEAD_SIZE, Head
 from node.journal import candidate_block
 from node.node import DATABASE_DIRECTORY
 from node.store import Store
@@ -113,10 +113,14 @@ def rebuild(
             if note is not None:
                 store.keep_checkpoint(before.size, note)
             progress(len(leaves))
-            if before == head:
+            if before.same_tree(head):
                 break
-        if before != head:
+        if before is None or not before.same_tree(head):
             raise StoreDamaged("the entries do not lead to the head", where="entries", fix=RESTORE)
+        store.adopt(head)
+        # A member of a cluster has promised to hold these.
+        for _, row in source.rows(PREPARED):
+            store.prepare(Head.decode(row[:HEAD_SIZE]), row[HEAD_SIZE:])
     except BaseException:
         store.close()
         shutil.rmtree(path)

@@ -24,12 +24,13 @@ Families (node/codec.py has their keys)
     events       subject, index -> the type of the STATUS or ATTEST there
     sends        recipient, index -> nothing: who was sent what
     figures      agency, metric, period, a, b -> count; an empty key -> the size that they are as of
+    prepared     block number, digest -> head, packed leaves; of blocks that may yet be decided
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -66,6 +67,7 @@ from node.database import (
     LISTS,
     META,
     OBJECTS,
+    PREPARED,
     SEALS,
     SENDS,
     STATUSES,
@@ -76,7 +78,7 @@ from node.database import (
     Database,
 )
 from node.errors import Conflict, NotFound, StoreDamaged
-from node.head import Head
+from node.head import HEAD_SIZE, Head
 from node.journal import CandidateBlock
 
 KEEP_SUPERSEDED_MS: Final = 3_600_000
@@ -144,6 +146,7 @@ class Store:
         if self._head is not None and self._head.size % TILE_WIDTH:
             self._tail = self.bundle(self._head.size // TILE_WIDTH, self._head.size % TILE_WIDTH)
         self._state: State | None = None
+        self._prepared = {key for key, _ in self._db.rows(PREPARED)}
         self._pruned_ms = 0
         self._next_expiry_ms = self._first_expiry()
 
@@ -153,23 +156,25 @@ class Store:
         """The newest committed head; None for a new store."""
         return self._head
 
-    def load(self) -> Snapshot:
-        """The committed ledger, put together from the newest SEAL, its lists and the tree's edge.
+    def load(self, block: int | None = None) -> Snapshot:
+        """The committed ledger, put together from the newest SEAL, its lists and the tree's edge; or what
+        it was at an earlier block, as long as the lists of that one are still there.
 
         No scan: a few hundred reads, however long the log. The root recomputed from the edge tiles
         must be that of the head and of the newest block's row, the seal must be in the tree, and the
         registry and the status list must have the roots that it names. Raises StoreDamaged, NotFound
         for a new store.
         """
-        head = self._head
-        if head is None:
+        newest = self._head
+        if newest is None:
             raise NotFound("the store holds no ledger yet", where=str(self.path))
+        head = newest if block is None else self._head_of(newest, block)
         try:
             tree = self.tree_at(head.size)
             _same(tree.root(), head.root, "the root of the stored tiles", "the head's")
-            block = self.block(head.block)
+            info = self.block(head.block)
             _same(
-                (block.size, block.root, block.digest),
+                (info.size, info.root, info.digest),
                 (head.size, head.root, head.digest),
                 "the row of the newest block",
                 "the head",
@@ -177,7 +182,7 @@ class Store:
             leaf = self.leaf(head.size - 1)
             _same(leaf_hash(leaf), self._newest_leaf_hash(head.size), "the newest leaf", "its hash")
             seal = Seal.decode(leaf)
-            _same((seal.block, seal.time_ms), (head.block, block.time_ms), "the newest seal", "its block")
+            _same((seal.block, seal.time_ms), (head.block, info.time_ms), "the newest seal", "its block")
             status = MerkleList.of(self.tree_hashes(seal.status_root))
             _same(status.root, seal.status_root, "the status list", "its root in the seal")
             registry = self._registry(head.ledger, seal.registry_root)
@@ -197,8 +202,14 @@ class Store:
             documents=seal.documents,
             status=status,
         )
-        self._state = state
+        if head is newest:
+            self._state = state
         return Snapshot(head, state, tree)
+
+    def _head_of(self, newest: Head, number: int) -> Head:
+        """The head as it was after an earlier block."""
+        info = self.block(number)
+        return replace(newest, block=number, size=info.size, root=info.root, digest=info.digest)
 
     def tree_at(self, size: int) -> Tree:
         """The tree of the first ``size`` leaves, from at most 8 tiles; its root proves nothing yet."""
@@ -457,9 +468,40 @@ class Store:
         self._prune(batch, block.transition)
         self._put_registry(batch, block.transition)
         batch.put(META, _HEAD_KEY, block.head.encode())
+        settled = {key for key in self._prepared if codec.read_u64(key[:8]) <= block.head.block}
+        for key in settled:
+            batch.delete(PREPARED, key)
         self._db.write(batch)
         self._db.sync()
         self._head, self._state, self._tail = block.head, block.transition.state, tail
+        self._prepared -= settled
+
+    def prepare(self, head: Head, packed: bytes) -> None:
+        """Hold a block that may be decided, durably; rivals of one number stand beside each other.
+
+        All of a number go when a block of that number is applied.
+        """
+        key = codec.prepared_key(head.block, head.digest)
+        batch = self._db.batch()
+        batch.put(PREPARED, key, head.encode() + packed)
+        self._db.write(batch)
+        self._db.sync()
+        self._prepared.add(key)
+
+    def prepared(self, number: int, digest: bytes) -> bytes | None:
+        """The packed leaves of a block that was prepared here and is not applied yet."""
+        row = self._db.get(PREPARED, codec.prepared_key(number, digest))
+        return None if row is None else row[HEAD_SIZE:]
+
+    def adopt(self, head: Head) -> None:
+        """Bear the epoch of ``head``, which ends the chain that is here; durable. Raises Conflict."""
+        if self._head is None or not self._head.same_tree(head):
+            raise Conflict(f"block {head.block} of epoch {head.epoch} is not what is here", where="store")
+        batch = self._db.batch()
+        batch.put(META, _HEAD_KEY, head.encode())
+        self._db.write(batch)
+        self._db.sync()
+        self._head = head
 
     def keep_checkpoint(self, size: int, note: bytes) -> None:
         """Store a signed checkpoint. Synced with the next block; a lost one is signed again."""
