@@ -1,0 +1,1 @@
+"""The replicated ledger: etcd decides, the members remember."""
