@@ -67,10 +67,55 @@ class ClockUnsound(ReadOnly):
     code = "CLOCK_UNSOUND"
 
 
+class EtcdError(RetryableError):
+    """etcd did not do what was asked. Nothing was changed, unless it is :class:`OutcomeUnknown`."""
+
+    code = "ETCD"
+
+
+class EtcdUnavailable(EtcdError):
+    """No endpoint of etcd answered, or none has a leader."""
+
+    code = "ETCD_UNAVAILABLE"
+
+
+class EtcdFull(EtcdError):
+    """etcd has used up its quota: it reads and renews leases, and refuses every put and every new lease."""
+
+    code = "ETCD_FULL"
+
+
+class EtcdRefused(EtcdError):
+    """etcd will not serve this client, whichever endpoint is asked: its rights, or what speaks there."""
+
+    code = "ETCD_REFUSED"
+
+
+class LeaseGone(EtcdError):
+    """etcd does not know this lease any more: it ran out or was revoked, and its keys are gone."""
+
+    code = "LEASE_GONE"
+
+
+class OutcomeUnknown(EtcdError):
+    """A change was sent and no answer came: it was made, or not, or will be yet.
+
+    Only the identical change may be sent again. A read that finds the old value proves nothing.
+    """
+
+    code = "OUTCOME_UNKNOWN"
+
+
 class Conflict(NodeError):
     """Another head was committed than the one that this block was built on."""
 
     code = "CONFLICT"
+
+
+class TermEnded(Conflict):
+    """Something changed that was to stay as it is while this term lasts: whoever leads must begin again."""
+
+    code = "TERM_ENDED"
 
 
 class NotFound(NodeError):

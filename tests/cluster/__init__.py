@@ -1,0 +1,1 @@
+"""The replicated ledger: real etcd, real nodes, and what happens when they fail."""
