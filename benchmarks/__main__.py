@@ -14,7 +14,18 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import ingest, inquiries, issuing, national, revocations, rules, single, stored, tree
+from benchmarks import (
+    catching_up,
+    ingest,
+    inquiries,
+    issuing,
+    national,
+    revocations,
+    rules,
+    single,
+    stored,
+    tree,
+)
 from benchmarks.report import Row, markdown
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -38,6 +49,8 @@ def main() -> None:
         section("Single calls, on that data", single.run(data))
         section("Proofs, on that data", stored.run(data))
         section("Revocations, on that data", revocations.run(data))
+    with tempfile.TemporaryDirectory(prefix="sudur-benchmarks-") as temporary:
+        section("Catching up", catching_up.run(Path(temporary)))
     section("Figures and status proofs", inquiries.run())
     with tempfile.TemporaryDirectory(prefix="sudur-benchmarks-") as temporary:
         section("Issuing a table", issuing.run(Path(temporary)))

@@ -140,3 +140,40 @@ class DataInUse(NodeError):
     """Another process has this data directory open."""
 
     code = "DATA_IN_USE"
+
+
+class PeerError(NodeError):
+    """Another node, a mirror or a backup does not give what it should. ``peer`` is its name.
+
+    Nothing of what it gave was written. Another source may do better.
+    """
+
+    code = "PEER"
+
+    def __init__(self, what: str, *, peer: str, where: str = "", fix: str = "") -> None:
+        super().__init__(what, where=f"{peer}, {where}" if where else peer, fix=fix)
+        self.peer = peer
+
+
+class PeerWrong(PeerError):
+    """What it gave is not the log's: it lies, is damaged, or is of another ledger."""
+
+    code = "PEER_WRONG"
+
+
+class PeerShort(PeerError):
+    """It ended before the head that it was to lead to, or does not have what was asked for."""
+
+    code = "PEER_SHORT"
+
+
+class PeerSilent(PeerError):
+    """It cannot be reached, or gave nothing for too long."""
+
+    code = "PEER_SILENT"
+
+
+class RulesBroken(NodeError):
+    """The log itself holds a block that its rules forbid; every honest source gives the same."""
+
+    code = "RULES_BROKEN"

@@ -27,6 +27,7 @@ from ledger.leaves import MAX_LEAF_SIZE
 from ledger.records import MAX_RECORDS
 from ledger.rules_v1 import CLAIMED_FUTURE_MS, CLAIMED_PAST_MS
 from ledger.submissions import SubmissionLeaf
+from node.block_source import Piece
 from node.config import MAX_BULK, MEBIBYTE, Address, RequestLimits, Settings
 from node.envelopes import Authorization, Envelopes
 from node.errors import NodeError, Stopping, TooManyStreams
@@ -43,6 +44,8 @@ from sudur.v1 import ledger_pb2, ledger_pb2_grpc
 
 SOFTWARE_VERSION: Final = version("sudur")
 SERVICE: Final = ledger_pb2.DESCRIPTOR.services_by_name["LedgerService"].full_name
+PULSE_S: Final = 5.0
+"""How often a stream that follows says that nothing is new."""
 _MAX_METADATA_BYTES: Final = 16_384
 _MAX_ANSWER_BYTES: Final = 4 * MEBIBYTE  # 1,024 proofs of the deepest tree take 2.3 MB
 _log = structlog.get_logger("node.grpc")
@@ -339,6 +342,30 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             self._check_running()
             yield ledger_pb2.StreamEntriesResponse(first_index=first, leaves=leaves)
 
+    @_stream
+    async def StreamBlocks(  # noqa: N802
+        self, request: ledger_pb2.StreamBlocksRequest, context: Context
+    ) -> AsyncIterator[ledger_pb2.StreamBlocksResponse]:
+        if request.follow and request.end_block:
+            raise FormatError("a stream that follows has no end", where="end_block", fix="leave one out")
+        wanted, skip = self._reads.block_range(request.from_block, request.end_block), request.skip_bytes
+        while True:
+            messages = self._reads.block_messages(wanted, skip)
+            # Each message is read when the one before it was taken, and off the loop.
+            while (pieces := await asyncio.to_thread(next, messages, None)) is not None:
+                self._check_running()
+                yield _pieces(pieces, self._reads.published.head.block)
+            if not request.follow:
+                return
+            skip = 0
+            while (newest := self._reads.published.head.block) < wanted.stop:
+                try:
+                    await asyncio.wait_for(self._releases.block(wanted.stop), PULSE_S)
+                except TimeoutError:
+                    yield _pieces((), newest)
+                self._check_running()
+            wanted = range(wanted.stop, newest + 1)
+
     @_unary()
     async def LookupCommitment(  # noqa: N802
         self, request: ledger_pb2.LookupCommitmentRequest, context: Context
@@ -456,6 +483,18 @@ def _block(head: BlockHead) -> ledger_pb2.Block:
         root=info.root,
         checkpoint=head.checkpoint,
         leaf_counts=counts,
+    )
+
+
+def _pieces(pieces: Iterable[Piece], newest: int) -> ledger_pb2.StreamBlocksResponse:
+    return ledger_pb2.StreamBlocksResponse(
+        pieces=[
+            ledger_pb2.BlockPiece(
+                number=one.number, packed=one.packed, last=one.last, checkpoint=one.note or b""
+            )
+            for one in pieces
+        ],
+        newest_block=newest,
     )
 
 

@@ -20,6 +20,7 @@ from ledger.hashing import HASH_SIZE
 from ledger.leaves import LeafType
 from ledger.state import State
 from ledger.tiles import TILE_WIDTH
+from node.block_source import Piece, StoredBlocks
 from node.codec import BlockInfo
 from node.config import MAX_PROOFS
 from node.errors import NotFound
@@ -86,6 +87,7 @@ class Reads:
         self._copy = copy
         self._store = copy.store
         self._proofs = copy.proofs
+        self._stored = StoredBlocks(copy.store)
         self._blocks: OrderedDict[int, BlockHead] = OrderedDict()
 
     @property
@@ -209,6 +211,23 @@ class Reads:
             for batch in _by_size(leaves):
                 yield at, batch
                 at += len(batch)
+
+    def block_range(self, start: int, end: int) -> range:
+        """The numbers from ``start`` to ``end`` (0: past the newest). Raises FormatError, OutOfRange."""
+        newest = self._copy.published.head.block
+        if end and start > end:
+            raise FormatError(f"{start} is above {end}", where="from_block", fix="give the smaller first")
+        if max(start, end) > newest + 1:
+            raise OutOfRange(
+                f"the newest block is {newest}",
+                where="end_block" if end > newest + 1 else "from_block",
+                fix="ask again when there are more, or let the stream follow",
+            )
+        return range(start, end or newest + 1)
+
+    def block_messages(self, wanted: range, skip: int) -> Iterator[list[Piece]]:
+        """Published blocks in messages of at most 1 MiB; see :meth:`StoredBlocks.messages`."""
+        return self._stored.messages(wanted.start, wanted.stop, skip)
 
     def block_of(self, index: int) -> BlockInfo:
         """The block that holds a leaf below the size."""

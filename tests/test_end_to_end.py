@@ -608,6 +608,7 @@ class Killer(LedgerServiceServicer):
     GetExchanges = _forward("GetExchanges")
     ListSends = _forward("ListSends")
     GetFigures = _forward("GetFigures")
+    StreamBlocks = _forward("StreamBlocks")
     WatchBlocks = _forward("WatchBlocks")
     Submit = _forward("Submit")
     ChangeRegistry = _forward("ChangeRegistry")

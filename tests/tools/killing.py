@@ -45,6 +45,7 @@ class Door(LedgerServiceServicer):
     GetEnvelope = _passing("GetEnvelope")
     DropEnvelope = _passing("DropEnvelope")
     StreamEntries = _passing("StreamEntries")
+    StreamBlocks = _passing("StreamBlocks")
     WatchBlocks = _passing("WatchBlocks")
 
     def __init__(self, node: str) -> None:

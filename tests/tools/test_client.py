@@ -61,6 +61,7 @@ class Scripted(LedgerServiceServicer):
     GetLedger = GetCheckpoint = GetRegistryRecord = LookupCommitment = _next
     LookupReference = GetExchanges = ListSends = GetFigures = _next
     GetInclusionProof = GetInclusionProofs = GetConsistencyProof = WatchBlocks = _next
+    StreamBlocks = _next
     Submit = SubmitBulk = ChangeRegistry = _next
     PutEnvelope = GetEnvelope = DropEnvelope = _next
 

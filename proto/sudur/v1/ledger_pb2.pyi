@@ -866,6 +866,110 @@ class StreamEntriesResponse(_message.Message):
 Global___StreamEntriesResponse: _TypeAlias = StreamEntriesResponse  # noqa: Y015
 
 @_typing.final
+class StreamBlocksRequest(_message.Message):
+    """Which blocks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_BLOCK_FIELD_NUMBER: _builtins.int
+    END_BLOCK_FIELD_NUMBER: _builtins.int
+    SKIP_BYTES_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    from_block: _builtins.int
+    """Number of the first block wanted; 0 is the genesis block."""
+    end_block: _builtins.int
+    """Number after the last block wanted; 0 for all up to the newest published as the call begins."""
+    skip_bytes: _builtins.int
+    """How many bytes of the first block's packed leaves are here already and are left out."""
+    follow: _builtins.bool
+    """Go on with each new block as soon as its checkpoint is signed, until the caller cancels or the node
+    stops. `end_block` is 0 then, and `from_block` may be the number after the newest.
+    """
+    def __init__(
+        self,
+        *,
+        from_block: _builtins.int = ...,
+        end_block: _builtins.int = ...,
+        skip_bytes: _builtins.int = ...,
+        follow: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_block", b"end_block", "follow", b"follow", "from_block", b"from_block", "skip_bytes", b"skip_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamBlocksRequest: _TypeAlias = StreamBlocksRequest  # noqa: Y015
+
+@_typing.final
+class StreamBlocksResponse(_message.Message):
+    """Pieces of consecutive blocks, in order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIECES_FIELD_NUMBER: _builtins.int
+    NEWEST_BLOCK_FIELD_NUMBER: _builtins.int
+    newest_block: _builtins.int
+    """Number of the newest published block, as the message was made."""
+    @_builtins.property
+    def pieces(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlockPiece]:
+        """The pieces, together at most 1 MiB. There is one at least, but in a stream that follows: there a message
+        without any comes every 5 seconds while nothing is new, so that the caller knows that the link is up.
+        """
+
+    def __init__(
+        self,
+        *,
+        pieces: _abc.Iterable[Global___BlockPiece] | None = ...,
+        newest_block: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["newest_block", b"newest_block", "pieces", b"pieces"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamBlocksResponse: _TypeAlias = StreamBlocksResponse  # noqa: Y015
+
+@_typing.final
+class BlockPiece(_message.Message):
+    """A part of a block, or a whole one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    PACKED_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Number of the block."""
+    packed: _builtins.bytes
+    """The next bytes of its packed leaves: each leaf behind its length in bytes as a big-endian u16. Pieces are
+    cut anywhere, not between leaves.
+    """
+    last: _builtins.bool
+    """Whether the block ends here, with its seal."""
+    checkpoint: _builtins.bytes
+    """In the last piece: the signed checkpoint of exactly the size after this block, a C2SP signed note; empty
+    when none was signed.
+    """
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        packed: _builtins.bytes = ...,
+        last: _builtins.bool = ...,
+        checkpoint: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "last", b"last", "number", b"number", "packed", b"packed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlockPiece: _TypeAlias = BlockPiece  # noqa: Y015
+
+@_typing.final
 class LookupCommitmentRequest(_message.Message):
     """Which commitment."""
 

@@ -80,6 +80,11 @@ class LedgerServiceStub:
                 request_serializer=sudur_dot_v1_dot_ledger__pb2.StreamEntriesRequest.SerializeToString,
                 response_deserializer=sudur_dot_v1_dot_ledger__pb2.StreamEntriesResponse.FromString,
                 _registered_method=True)
+        self.StreamBlocks = channel.unary_stream(
+                '/sudur.v1.LedgerService/StreamBlocks',
+                request_serializer=sudur_dot_v1_dot_ledger__pb2.StreamBlocksRequest.SerializeToString,
+                response_deserializer=sudur_dot_v1_dot_ledger__pb2.StreamBlocksResponse.FromString,
+                _registered_method=True)
         self.LookupCommitment = channel.unary_unary(
                 '/sudur.v1.LedgerService/LookupCommitment',
                 request_serializer=sudur_dot_v1_dot_ledger__pb2.LookupCommitmentRequest.SerializeToString,
@@ -244,6 +249,21 @@ class LedgerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamBlocks(self, request, context):
+        """Whole blocks from a given number on, as bytes: for a node that catches up, a mirror, a backup.
+
+        A message holds pieces of consecutive blocks, in order and without gaps: many small blocks, or a part of
+        a great one. To go on after a broken stream, ask from the first block that was not received whole, and
+        with `skip_bytes` from within it. Nothing of it needs to be believed: the receiver hashes the leaves, and
+        proves the tree that they make against a signed checkpoint (GetConsistencyProof).
+        Errors: INVALID_ARGUMENT (MALFORMED when `from_block` is above `end_block`, or an end is given to a
+        stream that follows); OUT_OF_RANGE (a block beyond the newest, `skip_bytes` beyond the block's end);
+        RESOURCE_EXHAUSTED (QUEUE_FULL); UNAVAILABLE (READ_ONLY, STOPPING).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def LookupCommitment(self, request, context):
         """Where an agency's commitment was logged as an issued document.
 
@@ -403,6 +423,11 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     servicer.StreamEntries,
                     request_deserializer=sudur_dot_v1_dot_ledger__pb2.StreamEntriesRequest.FromString,
                     response_serializer=sudur_dot_v1_dot_ledger__pb2.StreamEntriesResponse.SerializeToString,
+            ),
+            'StreamBlocks': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamBlocks,
+                    request_deserializer=sudur_dot_v1_dot_ledger__pb2.StreamBlocksRequest.FromString,
+                    response_serializer=sudur_dot_v1_dot_ledger__pb2.StreamBlocksResponse.SerializeToString,
             ),
             'LookupCommitment': grpc.unary_unary_rpc_method_handler(
                     servicer.LookupCommitment,
@@ -699,6 +724,33 @@ class LedgerService:
             '/sudur.v1.LedgerService/StreamEntries',
             sudur_dot_v1_dot_ledger__pb2.StreamEntriesRequest.SerializeToString,
             sudur_dot_v1_dot_ledger__pb2.StreamEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamBlocks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sudur.v1.LedgerService/StreamBlocks',
+            sudur_dot_v1_dot_ledger__pb2.StreamBlocksRequest.SerializeToString,
+            sudur_dot_v1_dot_ledger__pb2.StreamBlocksResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -177,6 +177,17 @@ class LedgerServiceStub:
     Errors: INVALID_ARGUMENT (MALFORMED when `start` is above `end`); OUT_OF_RANGE (`start` or `end` beyond the
     tree); UNAVAILABLE (STOPPING).
     """
+    StreamBlocks: _grpc.UnaryStreamMultiCallable[_ledger_pb2.StreamBlocksRequest, _ledger_pb2.StreamBlocksResponse]
+    """Whole blocks from a given number on, as bytes: for a node that catches up, a mirror, a backup.
+
+    A message holds pieces of consecutive blocks, in order and without gaps: many small blocks, or a part of
+    a great one. To go on after a broken stream, ask from the first block that was not received whole, and
+    with `skip_bytes` from within it. Nothing of it needs to be believed: the receiver hashes the leaves, and
+    proves the tree that they make against a signed checkpoint (GetConsistencyProof).
+    Errors: INVALID_ARGUMENT (MALFORMED when `from_block` is above `end_block`, or an end is given to a
+    stream that follows); OUT_OF_RANGE (a block beyond the newest, `skip_bytes` beyond the block's end);
+    RESOURCE_EXHAUSTED (QUEUE_FULL); UNAVAILABLE (READ_ONLY, STOPPING).
+    """
     LookupCommitment: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.LookupCommitmentRequest, _ledger_pb2.LookupCommitmentResponse]
     """Where an agency's commitment was logged as an issued document.
 
@@ -326,6 +337,17 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
 
     Errors: INVALID_ARGUMENT (MALFORMED when `start` is above `end`); OUT_OF_RANGE (`start` or `end` beyond the
     tree); UNAVAILABLE (STOPPING).
+    """
+    StreamBlocks: _aio.UnaryStreamMultiCallable[_ledger_pb2.StreamBlocksRequest, _ledger_pb2.StreamBlocksResponse]  # type: ignore[assignment]
+    """Whole blocks from a given number on, as bytes: for a node that catches up, a mirror, a backup.
+
+    A message holds pieces of consecutive blocks, in order and without gaps: many small blocks, or a part of
+    a great one. To go on after a broken stream, ask from the first block that was not received whole, and
+    with `skip_bytes` from within it. Nothing of it needs to be believed: the receiver hashes the leaves, and
+    proves the tree that they make against a signed checkpoint (GetConsistencyProof).
+    Errors: INVALID_ARGUMENT (MALFORMED when `from_block` is above `end_block`, or an end is given to a
+    stream that follows); OUT_OF_RANGE (a block beyond the newest, `skip_bytes` beyond the block's end);
+    RESOURCE_EXHAUSTED (QUEUE_FULL); UNAVAILABLE (READ_ONLY, STOPPING).
     """
     LookupCommitment: _aio.UnaryUnaryMultiCallable[_ledger_pb2.LookupCommitmentRequest, _ledger_pb2.LookupCommitmentResponse]  # type: ignore[assignment]
     """Where an agency's commitment was logged as an issued document.
@@ -527,6 +549,23 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: INVALID_ARGUMENT (MALFORMED when `start` is above `end`); OUT_OF_RANGE (`start` or `end` beyond the
         tree); UNAVAILABLE (STOPPING).
+        """
+
+    @_abc_1.abstractmethod
+    def StreamBlocks(
+        self,
+        request: _ledger_pb2.StreamBlocksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_ledger_pb2.StreamBlocksResponse], _abc.AsyncIterator[_ledger_pb2.StreamBlocksResponse]]:
+        """Whole blocks from a given number on, as bytes: for a node that catches up, a mirror, a backup.
+
+        A message holds pieces of consecutive blocks, in order and without gaps: many small blocks, or a part of
+        a great one. To go on after a broken stream, ask from the first block that was not received whole, and
+        with `skip_bytes` from within it. Nothing of it needs to be believed: the receiver hashes the leaves, and
+        proves the tree that they make against a signed checkpoint (GetConsistencyProof).
+        Errors: INVALID_ARGUMENT (MALFORMED when `from_block` is above `end_block`, or an end is given to a
+        stream that follows); OUT_OF_RANGE (a block beyond the newest, `skip_bytes` beyond the block's end);
+        RESOURCE_EXHAUSTED (QUEUE_FULL); UNAVAILABLE (READ_ONLY, STOPPING).
         """
 
     @_abc_1.abstractmethod
