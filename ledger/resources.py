@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from ledger.errors import ProofInvalid
 from ledger.hashing import HASH_SIZE, leaf_hash
 from ledger.leaves import LeafType
-from ledger.status import CHUNK_INDEXES, chunk_of, expand_chunk
+from ledger.status import expand_chunk
 from ledger.tiles import TILE_WIDTH, entries_path, parse_bundle, tile_path
 
 CHECKPOINT: Final = "checkpoint"
@@ -47,8 +47,8 @@ def status_chunk_path(chunk_hash: bytes) -> str:
 
 
 def status_events_path(number: int) -> str:
-    """What happened to the subjects of status chunk ``number``, as of now. Unlike all else but the
-    newest checkpoint it changes.
+    """What happened to the subjects from ``EVENTS_SPAN`` times ``number`` on, as of now. Unlike all else
+    but the newest checkpoint it changes.
     """
     return f"status/events/{number}"
 
@@ -129,17 +129,21 @@ class Event:
 
 _EVENT: Final = Struct(">HBQ")
 _EVENT_TYPES: Final = (LeafType.STATUS, LeafType.ATTEST)
-MAX_EVENTS_BYTES: Final = 8 << 20
-MAX_EVENTS: Final = MAX_EVENTS_BYTES // _EVENT.size
+EVENTS_SPAN: Final = 4_096
+"""Subjects in one list of events."""
+ATTESTS_LISTED: Final = 64
+"""Of one subject the first so many ATTESTs are listed, and its latest STATUS."""
+MAX_EVENTS_BYTES: Final = EVENTS_SPAN * (ATTESTS_LISTED + 1) * _EVENT.size
+"""The longest list that there can be: whatever agencies log, none is ever cut."""
 
 
 def encode_events(events: Iterable[Event]) -> bytes:
-    """The body of a chunk's events: offset u16 ‖ leaf type u8 ‖ index u64 each, in ascending order."""
-    return b"".join([_EVENT.pack(one.subject % CHUNK_INDEXES, one.kind, one.index) for one in events])
+    """The body of a list of events: offset u16 ‖ leaf type u8 ‖ index u64 each, in ascending order."""
+    return b"".join([_EVENT.pack(one.subject % EVENTS_SPAN, one.kind, one.index) for one in events])
 
 
 def fetch_events(resources: Resources, number: int) -> list[Event]:
-    """What is said to have happened to the subjects of status chunk ``number``.
+    """What is said to have happened to the subjects of list ``number``.
 
     Only a hint where to look: each leaf has to be proven, and what is left out shows only in the status
     bits. Raises ProofInvalid for a body that is not in its form.
@@ -147,10 +151,12 @@ def fetch_events(resources: Resources, number: int) -> list[Event]:
     data = resources.fetch(status_events_path(number))
     if len(data) % _EVENT.size or len(data) > MAX_EVENTS_BYTES:
         raise ProofInvalid(f"{len(data)} bytes are no list of events")
-    start = number * CHUNK_INDEXES
+    start = number * EVENTS_SPAN
     found = [(start + offset, kind, index) for offset, kind, index in _EVENT.iter_unpack(data)]
     if any((a[0], a[2]) >= (b[0], b[2]) for a, b in pairwise(found)):
         raise ProofInvalid("events must ascend by subject, then by index")
+    if found and found[-1][0] >= start + EVENTS_SPAN:
+        raise ProofInvalid(f"an event is of a subject beyond the {EVENTS_SPAN} of its list")
     if any(kind not in _EVENT_TYPES for _, kind, _ in found):
         raise ProofInvalid("an event is a STATUS or an ATTEST")
     return [Event(subject, LeafType(kind), index) for subject, kind, index in found]
@@ -159,7 +165,7 @@ def fetch_events(resources: Resources, number: int) -> list[Event]:
 class SubjectEvents:
     """Where a subject's STATUS and ATTEST leaves are said to stand, in a tree of ``size`` leaves.
 
-    One fetch serves 65,536 subjects. A hint, as :func:`fetch_events` is.
+    One fetch serves 4,096 subjects. A hint, as :func:`fetch_events` is.
     """
 
     def __init__(self, resources: Resources, size: int) -> None:
@@ -169,7 +175,7 @@ class SubjectEvents:
 
     def on(self, subject: int, kind: LeafType) -> list[int]:
         """The indexes of the leaves of that type on a subject, ascending. Raises ProofInvalid."""
-        number = chunk_of(subject)
+        number = subject // EVENTS_SPAN
         if number not in self._known:
             self._known[number] = {}
             for one in fetch_events(self._resources, number):

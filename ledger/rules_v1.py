@@ -321,7 +321,7 @@ class Draft:
             subjects=frozenset(self._subjects),
             attests=self._edits.attests,
             exchanges=self._edits.exchanges,
-            events=tuple(self._edits.events),
+            attested=tuple(self._edits.attested),
             sends=tuple(self._edits.sends),
             figures={key: count for key, count in self._tally.figures.items() if count},
         )

@@ -54,21 +54,21 @@ class Edits:
     """What the records of a draft, or of one submission, have changed.
 
     ``statuses``: each subject's latest STATUS and what it says; ``attests``: leaf hash of each ATTEST
-    → its index; ``exchanges``: by the index of the SEND; ``events``: (subject, index) of each STATUS and
-    ATTEST; ``sends``: (recipient, index) of each SEND.
+    → its index; ``exchanges``: by the index of the SEND; ``attested``: (subject, index) of each ATTEST;
+    ``sends``: (recipient, index) of each SEND.
     """
 
     statuses: dict[int, tuple[int, Status]] = field(default_factory=dict)
     attests: dict[bytes, int] = field(default_factory=dict)
     exchanges: dict[int, Exchange] = field(default_factory=dict)
-    events: list[tuple[int, int]] = field(default_factory=list)
+    attested: list[tuple[int, int]] = field(default_factory=list)
     sends: list[tuple[int, int]] = field(default_factory=list)
 
     def update(self, later: Edits) -> None:
         self.statuses.update(later.statuses)
         self.attests.update(later.attests)
         self.exchanges.update(later.exchanges)
-        self.events += later.events
+        self.attested += later.attested
         self.sends += later.sends
 
 
@@ -162,7 +162,6 @@ class RecordRules:
         if record.replacement != NONE and not isinstance(self._subject(record.replacement), Issue):
             raise SubjectInvalid(f"the replacement, leaf {record.replacement}, is no ISSUE")
         self.own.statuses[record.subject] = index, record.status
-        self.own.events.append((record.subject, index))
         self.tally.add(self.registry, subject.agency, Metric.STATUS, record.status)
 
     def _present(self, subject: int) -> tuple[int, Status]:
@@ -218,7 +217,7 @@ class RecordRules:
                 fix="that attestation stands: there is nothing to do",
             )
         self.own.attests[key] = index
-        self.own.events.append((record.subject, index))
+        self.own.attested.append((record.subject, index))
         self.tally.add(self.registry, record.agency, Metric.ATTESTATIONS, record.kind)
 
     def _chain(self, subject: int) -> Iterator[int]:

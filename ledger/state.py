@@ -95,9 +95,9 @@ class Transition:
 
     ``issues`` maps commitment ‖ agency to the ISSUE's index, ``submissions`` (claimed ms, id) to the
     SUBMISSION's; ``daily`` holds new totals; ``statuses`` each subject's latest STATUS. ``attests`` maps
-    an ATTEST's leaf hash to its index, ``exchanges`` a SEND's index to its state now. ``events`` are
-    (subject, index) of each STATUS and ATTEST, ``sends`` (recipient, index) of each SEND; ``figures``
-    is what the block adds to each counter, never zero.
+    an ATTEST's leaf hash to its index, ``exchanges`` a SEND's index to its state now. ``attested`` are
+    (subject, index) of each ATTEST, ``sends`` (recipient, index) of each SEND; ``figures`` is what the
+    block adds to each counter, never zero.
     """
 
     before: State | None
@@ -112,7 +112,7 @@ class Transition:
     subjects: frozenset[Subject]
     attests: Mapping[bytes, int] = field(default_factory=dict)
     exchanges: Mapping[int, Exchange] = field(default_factory=dict)
-    events: Sequence[tuple[int, int]] = ()
+    attested: Sequence[tuple[int, int]] = ()
     sends: Sequence[tuple[int, int]] = ()
     figures: Mapping[FigureKey, int] = field(default_factory=dict)
 

@@ -107,12 +107,25 @@ def split_superseded(key: bytes) -> tuple[int, bytes]:
     return time_ms, digest
 
 
-def event_key(subject: int, index: int) -> bytes:
+def status_row(latest: int, before: int | None) -> bytes:
+    """16 bytes: the latest STATUS on a subject, and the latest before the block that holds that one."""
+    return _PAIR.pack(latest, NONE if before is None else before)
+
+
+def read_status_row(row: bytes) -> tuple[int, int | None]:
+    """The inverse of :func:`status_row`. Raises StoreDamaged."""
+    if len(row) != _PAIR.size:
+        raise StoreDamaged(f"{len(row)} bytes are no row of a status", where="statuses")
+    latest, before = _PAIR.unpack(row)
+    return latest, None if before == NONE else before
+
+
+def attested_key(subject: int, index: int) -> bytes:
     return _PAIR.pack(subject, index)
 
 
-def split_event(key: bytes) -> tuple[int, int]:
-    """The inverse of :func:`event_key`: subject and index."""
+def split_attested(key: bytes) -> tuple[int, int]:
+    """The inverse of :func:`attested_key`: subject and index."""
     subject, index = _PAIR.unpack(key)
     return subject, index
 

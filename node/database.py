@@ -47,7 +47,7 @@ DAILY: Final = "daily"
 STATUSES: Final = "statuses"
 ATTESTS: Final = "attests"
 EXCHANGES: Final = "exchanges"
-EVENTS: Final = "events"
+ATTESTED: Final = "attested"
 SENDS: Final = "sends"
 FIGURES: Final = "figures"
 PREPARED: Final = "prepared"
@@ -72,7 +72,7 @@ FAMILIES: Final = (
     STATUSES,
     ATTESTS,
     EXCHANGES,
-    EVENTS,
+    ATTESTED,
     SENDS,
     FIGURES,
     PREPARED,

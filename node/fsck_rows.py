@@ -21,7 +21,7 @@ from ledger.hashing import EMPTY_ROOT, leaf_hash
 from ledger.leaves import LeafType
 from ledger.merkle_list import MerkleList
 from ledger.notes import VerifierKey
-from ledger.records import Attest, Issue, Send, StatusChange
+from ledger.records import Attest, Issue, Send
 from ledger.rules_v1 import CLAIMED_PAST_MS
 from ledger.signing_policy import RecordKind
 from ledger.state import State, Transition
@@ -31,12 +31,12 @@ from ledger.tiles import TILE_WIDTH, Tile, tile_width
 from node import codec
 from node.codec import BlockInfo
 from node.database import (
+    ATTESTED,
     ATTESTS,
     BLOCKS,
     CHECKPOINTS,
     DAILY,
     ENTRIES,
-    EVENTS,
     EXCHANGES,
     EXPIRIES,
     FIGURES,
@@ -120,7 +120,7 @@ class RowChecker:
         self._issue_rows: list[bytes | None] = []
         self._submission_rows: dict[tuple[int, bytes], bytes | None] = {}
         self._daily: dict[bytes, int] = {}
-        self._statuses: dict[int, int] = {}
+        self._statuses: dict[int, tuple[int, int | None]] = {}
         self._chunks: dict[int, bytes] = {}
         self._attests: dict[bytes, int] = {}
         self._exchanges: dict[int, bytes] = {}
@@ -184,7 +184,8 @@ class RowChecker:
 
     def latest_status(self, subject: int) -> int | None:
         """See :class:`ledger.state.Reader`."""
-        return self._statuses.get(subject)
+        held = self._statuses.get(subject)
+        return None if held is None else held[0]
 
     def status_chunk(self, number: int) -> bytes:
         """See :class:`ledger.state.Reader`."""
@@ -227,7 +228,8 @@ class RowChecker:
         self._check_checkpoint(head, state.registry.ledger.origin, keys)
         for (agency, kind, day), count in transition.daily.items():
             self._daily[codec.daily_key(agency, kind, day)] = count
-        self._statuses.update(transition.statuses)
+        for subject, index in transition.statuses.items():
+            self._statuses[subject] = index, self.latest_status(subject)
         self._chunks.update(transition.status_chunks)
         self._check_records(transition)
         self._follow(before, transition)
@@ -247,13 +249,12 @@ class RowChecker:
             self._judge(ISSUES, row, want, name)
 
     def _check_records(self, transition: Transition) -> None:
-        first, leaves = transition.first_index, transition.leaves
         self._attests.update(transition.attests)
         for index, exchange in transition.exchanges.items():
             self._exchanges[index] = codec.exchange_row(exchange)
-        for subject, index in transition.events:
-            key, kind = codec.event_key(subject, index), leaves[index - first][1:2]
-            self._compare(EVENTS, key, kind, f"leaf {index} on leaf {subject}")
+        for subject, index in transition.attested:
+            key = codec.attested_key(subject, index)
+            self._compare(ATTESTED, key, b"", f"the ATTEST at leaf {index} on leaf {subject}")
         for recipient, index in transition.sends:
             self._compare(SENDS, codec.send_key(recipient, index), b"", f"the SEND at leaf {index}")
         self._figures.update(transition.figures)
@@ -409,10 +410,14 @@ class RowChecker:
             CHECKPOINTS, lambda key, row: len(key) == 8 and self._is_seal(codec.read_u64(key) - 1)
         )
         self._check_all(DAILY, {key: codec.u32(count) for key, count in self._daily.items()})
-        self._check_all(STATUSES, {codec.u64(one): codec.u64(at) for one, at in self._statuses.items()})
+        self._check_all(
+            STATUSES, {codec.u64(one): codec.status_row(*at) for one, at in self._statuses.items()}
+        )
         self._check_all(ATTESTS, {key: codec.u64(at) for key, at in self._attests.items()})
         self._check_all(EXCHANGES, {codec.u64(at): row for at, row in self._exchanges.items()})
-        self._find_extra(EVENTS, lambda key, row: len(key) == 16 and self._is_event(*codec.split_event(key)))
+        self._find_extra(
+            ATTESTED, lambda key, row: len(key) == 16 and self._is_attest(*codec.split_attested(key))
+        )
         self._find_extra(SENDS, lambda key, row: len(key) == 12 and self._is_send(*codec.split_send(key)))
         figures = {codec.figure_key(key): codec.u64(count) for key, count in self._figures.items() if count}
         self._check_all(FIGURES, {**figures, b"": codec.u64(size)})
@@ -532,11 +537,9 @@ class RowChecker:
     def _is_seal(self, index: int) -> bool:
         return 0 <= index < self._size and self.leaf(index)[1] == LeafType.SEAL
 
-    def _is_event(self, subject: int, index: int) -> bool:
+    def _is_attest(self, subject: int, index: int) -> bool:
         leaf = self.leaf(index) if index < self._size else b"  "
-        kinds: dict[int, type[StatusChange | Attest]]
-        kinds = {LeafType.STATUS: StatusChange, LeafType.ATTEST: Attest}
-        return leaf[1] in kinds and kinds[leaf[1]].decode(leaf).subject == subject
+        return leaf[1] == LeafType.ATTEST and Attest.decode(leaf).subject == subject
 
     def _is_send(self, recipient: int, index: int) -> bool:
         leaf = self.leaf(index) if index < self._size else b"  "

@@ -154,7 +154,7 @@ def _add_static(app: FastAPI, resources: Resources) -> None:
     async def status_chunk(leaf_hash: Root) -> Response:
         return _serve(resources.status_chunk(leaf_hash))
 
-    @get("/status/events/{number}", BYTES, "The STATUS and ATTEST leaves on the subjects of a status chunk")
+    @get("/status/events/{number}", BYTES, "The STATUS and ATTEST leaves on 4,096 subjects")
     async def status_events(number: Number) -> Response:
         return _serve(await asyncio.to_thread(resources.status_events, number))
 

@@ -67,6 +67,7 @@ class Inquiries:
         self._store = copy.store
         self._releases = releases
         self._figures: OrderedDict[int, AgencyFigures] = OrderedDict()
+        self._counting: dict[int, asyncio.Task[AgencyFigures]] = {}
 
     # --- by reference number ---
 
@@ -140,11 +141,7 @@ class Inquiries:
         """The bits as of the published seal, and the STATUS that set them."""
         chunk = self._store.object(published.state.status.hashes[chunk_of(subject)])
         status = read_status(chunk, subject)
-        latest = self._store.latest_status(subject)
-        if latest is not None and latest >= published.size:  # of a block that is not published yet
-            events = self._store.events(subject, subject + 1)
-            earlier = [at for _, at, kind in events if kind is LeafType.STATUS and at < published.size]
-            latest = earlier[-1] if earlier else None
+        latest = self._store.status_before(subject, published.size)
         if latest is None:
             return Standing(status)
         change = StatusChange.decode(self._store.leaf(latest))
@@ -231,13 +228,32 @@ class Inquiries:
     async def figures(self, agency: int) -> AgencyFigures:
         """All counters of an agency; 0: of the whole ledger. About 2 µs a counter, off the event loop.
 
-        The store has them as of its newest block alone: answered once that is published. Raises
-        UnknownAgency, Stopping, and ReadOnly when the block is not published within 5 s.
+        As of what is published now, or later. Who asks for the same at the same time shares one
+        computation. Raises UnknownAgency, Stopping, and ReadOnly when the store's newest block is not
+        published within 5 s: the store has figures as of that one alone.
         """
+        size = self._copy.published.size
         kept = self._figures.get(agency)
-        if kept is not None and kept.as_of.size == self._copy.published.size:
-            return kept
-        named = self._named(self._copy.published, agency)
+        while kept is None or kept.as_of.size < size:
+            # Computed for others, it may be as of a block before this caller's.
+            kept = await self._count(agency)
+        return kept
+
+    async def _count(self, agency: int) -> AgencyFigures:
+        """Join in the computation that is under way, or begin one. It outlives a caller who goes away."""
+        task = self._counting.get(agency)
+        if task is None:
+            task = asyncio.create_task(self._counted(agency, self._named(self._copy.published, agency)))
+            self._counting[agency] = task
+            task.add_done_callback(lambda done: self._end_count(agency, done))
+        return await asyncio.shield(task)
+
+    def _end_count(self, agency: int, done: asyncio.Task[AgencyFigures]) -> None:
+        del self._counting[agency]
+        if not done.cancelled():
+            done.exception()  # asked for, or asyncio complains when all its callers have gone
+
+    async def _counted(self, agency: int, named: Named) -> AgencyFigures:
         figures, size = await asyncio.to_thread(self._store.figures, agency)
         try:
             async with asyncio.timeout(_RELEASE_WAIT_S):

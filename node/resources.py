@@ -1,6 +1,6 @@
 """The static resources: what never changes under its path, so that any cache may serve it.
 
-The newest checkpoint and the events of a status chunk do change, and say so to caches. Checkpoints,
+The newest checkpoint and the lists of events do change, and say so to caches. Checkpoints,
 tiles and entry bundles are as C2SP tlog-tiles has them; status chunks and registry records are addressed
 by their hash, and the small trees over them by their root. Nothing here needs to be trusted: a reader
 hashes what it gets.
@@ -11,18 +11,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
 from ledger.errors import FormatError
 from ledger.hashing import HASH_SIZE, merkle_root
-from ledger.resources import MAX_EVENTS, Event, encode_events
+from ledger.resources import EVENTS_SPAN, Event, encode_events
 from ledger.status import (
-    CHUNK_INDEXES,
     CHUNK_SIZE,
     EMPTY_CHUNK,
     EMPTY_CHUNK_HASH,
-    chunk_count,
     compress_chunk,
 )
 from ledger.tiles import TILE_WIDTH, TileId, parse_entries_path, parse_tile_path, tile_width
@@ -102,22 +99,22 @@ class Resources:
         return Resource(self._keep(("chunk", chunk_hash, 0), compressed), BYTES)
 
     def status_events(self, number: int) -> Resource:
-        """``/status/events/<number>``: the STATUS and ATTEST leaves on the subjects of a status chunk.
+        """``/status/events/<number>``: the STATUS and ATTEST leaves on 4,096 subjects.
 
         As of the newest checkpoint, so it changes. May be called on any thread, and should be: an event
-        takes about 1 µs. What is beyond 8 MiB is left out.
+        takes about 3 µs, and there may be 266,240.
         """
         size = self._reads.size
-        if number >= chunk_count(size):
+        start = number * EVENTS_SPAN
+        if start >= size:
             raise NotFound(
-                f"a tree of {size} leaves has {chunk_count(size)} status chunks",
+                f"a tree of {size} leaves has {-(-size // EVENTS_SPAN)} lists of events",
                 where="path",
-                fix="divide the subject's index by 65,536",
+                fix="divide the subject's index by 4,096",
             )
-        start = number * CHUNK_INDEXES
-        found = self._store.events(start, start + CHUNK_INDEXES)
-        published = (Event(subject, kind, index) for subject, index, kind in found if index < size)
-        return Resource(encode_events(islice(published, MAX_EVENTS)), BYTES, NEWEST)
+        found = self._store.events(start, start + EVENTS_SPAN, size)
+        listed = encode_events(Event(subject, kind, index) for subject, index, kind in found)
+        return Resource(listed, BYTES, NEWEST)
 
     def registry_record(self, name: str) -> Resource:
         """``/registry/record/<leaf hash>``: a registry record, canonical JSON."""

@@ -18,10 +18,10 @@ Families (node/codec.py has their keys)
     superseded   hash of a list or chunk -> when something newer took its place (ms)
     expiries     ms ‖ hash -> nothing: the order in which those go
     daily        agency, day, kind -> count
-    statuses     subject -> index of its latest STATUS leaf
+    statuses     subject -> index of its latest STATUS leaf, and of the latest before that block
     attests      leaf hash of an ATTEST -> its index, the latest where there are several
     exchanges    index of a SEND -> what has become of it
-    events       subject, index -> the type of the STATUS or ATTEST there
+    attested     subject, index of an ATTEST on it -> nothing
     sends        recipient, index -> nothing: who was sent what
     figures      agency, metric, period, a, b -> count; an empty key -> the size that they are as of
     prepared     block number, digest -> head, packed leaves; of blocks that may yet be decided
@@ -31,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from heapq import merge
 from pathlib import Path
 from typing import Final
 
@@ -41,8 +42,10 @@ from ledger.figures import FigureKey
 from ledger.hashing import EMPTY_ROOT, HASH_SIZE, leaf_hash
 from ledger.leaves import LeafType
 from ledger.merkle_list import MerkleList
+from ledger.records import StatusChange
 from ledger.registry import Registry
 from ledger.registry_records import Agency, AgencyRecord, KeyRecord, LedgerRecord, TypeRecord
+from ledger.resources import ATTESTS_LISTED
 from ledger.rules_v1 import CLAIMED_PAST_MS
 from ledger.seals import Seal
 from ledger.signing_policy import RecordKind
@@ -54,12 +57,12 @@ from ledger.tree import Tree
 from node import codec
 from node.codec import BlockInfo
 from node.database import (
+    ATTESTED,
     ATTESTS,
     BLOCKS,
     CHECKPOINTS,
     DAILY,
     ENTRIES,
-    EVENTS,
     EXCHANGES,
     EXPIRIES,
     FIGURES,
@@ -83,9 +86,6 @@ from node.journal import CandidateBlock
 
 KEEP_SUPERSEDED_MS: Final = 3_600_000
 """How long a status chunk or a list stays after a newer one replaced it."""
-
-EVENTS_EACH: Final = 64
-"""Most events of one subject that are listed, its latest STATUS not counted."""
 
 _HEAD_KEY: Final = b"head"
 _PRUNE_STEP_MS: Final = 3_600_000
@@ -350,7 +350,23 @@ class Store:
     def latest_status(self, subject: int) -> int | None:
         """See :class:`ledger.state.Reader`."""
         row = self._db.get(STATUSES, codec.u64(subject))
-        return None if row is None else codec.read_u64(row)
+        return None if row is None else codec.read_status_row(row)[0]
+
+    def status_before(self, subject: int, size: int) -> int | None:
+        """The index of the latest STATUS on a subject among the first ``size`` leaves.
+
+        No look at a leaf while ``size`` is where the newest block begins, or beyond.
+        """
+        row = self._db.get(STATUSES, codec.u64(subject))
+        return None if row is None else self._status_before(subject, row, size)
+
+    def _status_before(self, subject: int, row: bytes, size: int) -> int | None:
+        # A leaf of the newest block cannot be read yet while the block is being applied.
+        latest, before = codec.read_status_row(row)
+        at = latest if latest < size else before
+        while at is not None and at >= size:
+            at = _previous(self.leaf(at), subject)
+        return at
 
     def find_attest(self, leaf_hash: bytes) -> int | None:
         """See :class:`ledger.state.Reader`."""
@@ -402,31 +418,40 @@ class Store:
 
     # --- by agency, by subject ---
 
-    def events(self, start: int, end: int) -> Iterator[tuple[int, int, LeafType]]:
-        """(subject, index, type) of STATUS and ATTEST leaves on subjects from ``start`` to, without, ``end``.
+    def events(self, start: int, end: int, size: int) -> Iterator[tuple[int, int, LeafType]]:
+        """(subject, index, type): what happened to the subjects from ``start`` to, without, ``end``.
 
-        In the order of subjects, then of indexes: of each subject the first 64 and, behind them, its latest
-        STATUS. Anybody with the role to attest can put any number on one subject, and must not bury the
-        others under them.
+        Among the first ``size`` leaves: of each subject its latest STATUS and the first 64 ATTESTs, since
+        anybody with the role to attest can put any number on one. Ascending by subject, then by index;
+        about 2 µs each, however often a status changed.
         """
+        return merge(self._changed(start, end, size), self._attested(start, end, size))
+
+    def _changed(self, start: int, end: int, size: int) -> Iterator[tuple[int, int, LeafType]]:
+        for key, row in self._db.rows(STATUSES, codec.u64(start)):
+            subject = codec.read_u64(key)
+            if subject >= end:
+                return
+            index = self._status_before(subject, row, size)
+            if index is not None:
+                yield subject, index, LeafType.STATUS
+
+    def _attested(self, start: int, end: int, size: int) -> Iterator[tuple[int, int, LeafType]]:
         while start < end:
-            taken: list[int] = []
-            subject = start
-            for key, row in self._db.rows(EVENTS, codec.u64(start)):
-                found, index = codec.split_event(key)
+            subject, taken = start, 0
+            for key, _ in self._db.rows(ATTESTED, codec.u64(start)):
+                found, index = codec.split_attested(key)
                 if found >= end:
                     return
                 if found != subject:
-                    subject, taken = found, []
-                if len(taken) == EVENTS_EACH:
+                    subject, taken = found, 0
+                if taken == ATTESTS_LISTED:
                     break
-                taken.append(index)
-                yield subject, index, LeafType(row[0])
+                taken += 1
+                if index < size:
+                    yield subject, index, LeafType.ATTEST
             else:
                 return
-            latest = self.latest_status(subject)
-            if latest is not None and latest > taken[-1]:
-                yield subject, latest, LeafType.STATUS
             start = subject + 1
 
     def sends_to(self, recipient: int, start: int) -> Iterator[int]:
@@ -537,8 +562,12 @@ class Store:
             batch.put(SUBMISSIONS, codec.submission_key(claimed_ms, identity), codec.u64(index))
         for (agency, kind, day), count in transition.daily.items():
             batch.put(DAILY, codec.daily_key(agency, kind, day), codec.u32(count))
+        first, leaves = transition.first_index, transition.leaves
         for subject, index in transition.statuses.items():
-            batch.put(STATUSES, codec.u64(subject), codec.u64(index))
+            before: int | None = index
+            while before is not None and before >= first:
+                before = _previous(leaves[before - first], subject)
+            batch.put(STATUSES, codec.u64(subject), codec.status_row(index, before))
         info = BlockInfo(
             head.block, transition.first_index, head.size, transition.state.time_ms, head.root, head.digest
         )
@@ -547,13 +576,12 @@ class Store:
 
     def _put_records(self, batch: Batch, transition: Transition) -> None:
         """What follows from the records other than ISSUE, and the figures of all."""
-        first, leaves = transition.first_index, transition.leaves
         for digest, index in transition.attests.items():
             batch.put(ATTESTS, digest, codec.u64(index))
         for index, exchange in transition.exchanges.items():
             batch.put(EXCHANGES, codec.u64(index), codec.exchange_row(exchange))
-        for subject, index in transition.events:
-            batch.put(EVENTS, codec.event_key(subject, index), leaves[index - first][1:2])
+        for subject, index in transition.attested:
+            batch.put(ATTESTED, codec.attested_key(subject, index), b"")
         for recipient, index in transition.sends:
             batch.put(SENDS, codec.send_key(recipient, index), b"")
         for key, more in transition.figures.items():
@@ -654,6 +682,12 @@ def _in_use(state: State) -> set[bytes]:
     used = {state.registry.root, state.status.root, *state.status.hashes}
     used.update(agency.record.keys_root for agency in state.registry.agencies.values())
     return used
+
+
+def _previous(leaf: bytes, subject: int) -> int | None:
+    """The STATUS before a STATUS on ``subject``; None when it was the first."""
+    previous = StatusChange.decode(leaf).previous
+    return None if previous == subject else previous
 
 
 def _unpacked(data: bytes, number: int) -> list[bytes]:

@@ -17,6 +17,7 @@ from ledger.merkle_list import MerkleList
 from ledger.registry import Registry
 from ledger.resources import (
     CHECKPOINT,
+    EVENTS_SPAN,
     Event,
     checkpoint_path,
     encode_events,
@@ -29,7 +30,7 @@ from ledger.resources import (
 )
 from ledger.signatures import Signer
 from ledger.state import State, Transition
-from ledger.status import CHUNK_INDEXES, EMPTY_CHUNK, compress_chunk
+from ledger.status import EMPTY_CHUNK, compress_chunk
 from ledger.tiles import TILE_WIDTH, encode_bundle, entries_path
 from ledger.tree import Tree
 
@@ -49,7 +50,8 @@ class StaticLedger:
     chunks: dict[int, bytes] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     fetched: list[str] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
+    attests: list[Event] = field(default_factory=list)
+    statuses: dict[int, Event] = field(default_factory=dict)
 
     def add(self, transition: Transition) -> None:
         self.tree, tiles = self.tree.append(transition.leaf_hashes)
@@ -61,11 +63,17 @@ class StaticLedger:
             bundle = self.leaves[number * TILE_WIDTH : (number + 1) * TILE_WIDTH]
             self.files[entries_path(number, len(bundle))] = encode_bundle(bundle)
         self.chunks.update(transition.status_chunks)
-        for subject, index in transition.events:
-            self.events.append(Event(subject, LeafType(self.leaves[index][1]), index))
-        for number in range(-(-len(self.leaves) // CHUNK_INDEXES)):
+        for subject, index in transition.attested:
+            self.attests.append(Event(subject, LeafType.ATTEST, index))
+        for subject, index in transition.statuses.items():
+            self.statuses[subject] = Event(subject, LeafType.STATUS, index)
+        for number in range(-(-len(self.leaves) // EVENTS_SPAN)):
             here = sorted(
-                (one for one in self.events if one.subject // CHUNK_INDEXES == number),
+                (
+                    one
+                    for one in (*self.attests, *self.statuses.values())
+                    if one.subject // EVENTS_SPAN == number
+                ),
                 key=lambda one: (one.subject, one.index),
             )
             self.files[status_events_path(number)] = encode_events(here)

@@ -166,7 +166,7 @@ class MemoryReader:
         self.chunks: dict[int, bytes] = {}
         self.attests: dict[bytes, int] = {}
         self.exchanges: dict[int, Exchange] = {}
-        self.events: list[tuple[int, int]] = []
+        self.attested: list[tuple[int, int]] = []
         self.sends: list[tuple[int, int]] = []
         self.figures: Figures = Counter()
         self.state: State | None = None
@@ -197,7 +197,7 @@ class MemoryReader:
         self.chunks.update(transition.status_chunks)
         self.attests.update(transition.attests)
         self.exchanges.update(transition.exchanges)
-        self.events += transition.events
+        self.attested += transition.attested
         self.sends += transition.sends
         self.figures.update(transition.figures)
         self.state = transition.state

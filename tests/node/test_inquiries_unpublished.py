@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -139,7 +139,7 @@ async def test_published_it_is_told(ahead: Ahead) -> None:
     (sent,), _ = await inquiries.exchanges([ahead.waiting])
     assert sent.final is not None
     assert len((await inquiries.sends_to(3, 0, 0)).sends) == 2
-    assert len(_resources(ahead).status_events(0).data) == 33
+    assert len(_resources(ahead).status_events(0).data) == 11
 
 
 async def test_figures_wait_until_it_is_published(ahead: Ahead) -> None:
@@ -172,11 +172,35 @@ async def test_figures_are_kept_while_nothing_is_published(ahead: Ahead) -> None
         assert (await inquiries.figures(agency)).agency.number == agency
 
 
+async def test_who_asks_for_the_same_figures_shares_one_computation(
+    ahead: Ahead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    figures = Store.figures
+
+    def counting(store: Store, agency: int) -> tuple[Mapping[FigureKey, int], int]:
+        counted.append(agency)
+        return figures(store, agency)
+
+    monkeypatch.setattr(Store, "figures", counting)
+    inquiries = ahead.inquiries
+    tasks = [asyncio.create_task(inquiries.figures(agency)) for agency in (3, 3, 0, 3, 3)]
+    tasks[0].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[0]
+    ahead.behind.published = ahead.newest
+    ahead.behind.released.set()
+    answers = await asyncio.gather(*tasks[1:])
+    assert sorted(counted) == [0, 3]
+    assert answers[0] is answers[2] is answers[3]
+    assert answers[1].agency.number == 0
+
+
 def _resources(ahead: Ahead) -> Resources:
     node = cast("LedgerNode", ahead.behind)
     return Resources(node, Reads(node))
 
 
 async def test_no_events_beyond_the_published_chunks(ahead: Ahead) -> None:
-    with pytest.raises(NotFound, match="has 1 status chunks"):
+    with pytest.raises(NotFound, match="has 1 lists of events"):
         _resources(ahead).status_events(1)

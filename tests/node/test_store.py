@@ -322,15 +322,40 @@ def test_events_of_subjects(world: World, pair: LedgerNode) -> None:
     again = world.put(pair, 1, StatusChange(1, one, changed, Status.VALID, 0, NONE))
     everything = [
         (one, attested + 1, LeafType.ATTEST),
-        (one, changed, LeafType.STATUS),
         (one, again, LeafType.STATUS),
         (one + 1, attested, LeafType.ATTEST),
         (attested, undone, LeafType.STATUS),
     ]
-    assert list(pair.store.events(0, 65_536)) == everything
-    assert list(pair.store.events(one + 1, attested)) == everything[3:4]
-    assert list(pair.store.events(one, one)) == []
-    assert list(pair.store.events(65_536, 131_072)) == []
+    size = pair.published.size
+    assert list(pair.store.events(0, 4_096, size)) == everything
+    assert list(pair.store.events(one + 1, attested, size)) == everything[2:3]
+    assert list(pair.store.events(one, one, size)) == []
+    assert list(pair.store.events(4_096, 8_192, size)) == []
+    assert list(pair.store.events(one, one + 1, again)) == [everything[0], (one, changed, LeafType.STATUS)]
+    assert list(pair.store.events(one, one + 1, changed)) == everything[:1]
+    assert list(pair.store.events(one, one + 1, attested + 1)) == []
+
+
+def test_a_status_that_toggles_takes_one_row(world: World, pair: LedgerNode) -> None:
+    """However often, in one block or in several; and what came before a block is known beside it."""
+    one = world.put(pair, 1, Issue(1, 1, Basis.ORIGINAL, bytes(32)))
+    earlier = world.put(pair, 1, StatusChange(1, one, one, Status.SUSPENDED, 0, NONE))
+    toggled: list[StatusChange] = []
+    last = earlier
+    for at in range(pair.published.size + 1, pair.published.size + 201):
+        status = Status.SUSPENDED if len(toggled) % 2 else Status.VALID
+        toggled.append(StatusChange(1, one, last, status, 0, NONE))
+        last = at
+    first = world.put(pair, 1, *toggled)
+    assert list(pair.store.events(0, 4_096, pair.published.size)) == [(one, first + 199, LeafType.STATUS)]
+    assert pair.store.status_before(one, first + 200) == first + 199
+    assert pair.store.status_before(one, first) == earlier
+    assert pair.store.status_before(one, earlier) is None
+    again = world.put(pair, 1, StatusChange(1, one, first + 199, Status.VALID, 0, NONE))
+    for size in range(first, first + 200):
+        before = earlier if size == first else size - 1
+        assert pair.store.status_before(one, size) == before
+    assert pair.store.status_before(one, again) == first + 199
 
 
 def test_a_flood_on_one_subject_buries_no_other(world: World, pair: LedgerNode) -> None:
@@ -339,12 +364,13 @@ def test_a_flood_on_one_subject_buries_no_other(world: World, pair: LedgerNode) 
     changed = world.put(pair, 1, StatusChange(1, one, one, Status.SUSPENDED, 0, NONE))
     other = world.put(pair, 2, Attest(2, one + 1, 1, NO_HASH))
     flood = [(one, first + n, LeafType.ATTEST) for n in range(64)]
-    assert list(pair.store.events(0, 65_536)) == [
+    size = pair.published.size
+    assert list(pair.store.events(0, 4_096, size)) == [
         *flood,
         (one, changed, LeafType.STATUS),
         (one + 1, other, LeafType.ATTEST),
     ]
-    assert list(pair.store.events(one, one + 1)) == [*flood, (one, changed, LeafType.STATUS)]
+    assert list(pair.store.events(one, one + 1, size)) == [*flood, (one, changed, LeafType.STATUS)]
 
 
 def test_figures_are_as_of_a_size(world: World, pair: LedgerNode, tmp_path: Path) -> None:
