@@ -95,3 +95,9 @@ class DataInUse(NodeError):
     """Another process has this data directory open."""
 
     code = "DATA_IN_USE"
+
+
+class NotAMember(NodeError):
+    """A caller at the members' own door whose certificate is no member's of the cluster."""
+
+    code = "NOT_A_MEMBER"
