@@ -9,6 +9,7 @@ from typing import Final
 
 from node.disk import DEFAULT_FLOOR
 from node.errors import NodeError
+from transport.certificates import TlsFiles
 
 MAX_BULK: Final = 64
 """Submissions in one call."""
@@ -93,6 +94,10 @@ class Settings:
     ``disk_floor`` is the free space, in bytes, below which no block is built. ``clock_is_right``: the
     operator vouches for the clock, however long the ledger stood still. ``stop_grace_s`` is how long
     answers in flight may take when the node stops.
+
+    ``tls`` is what gRPC and HTTP show to the public (None: both speak plaintext); with an authority
+    in it, gRPC callers must show a certificate from there, while HTTP stays open to everyone, like
+    what it serves. ``peer_tls`` is for the traffic between members, ``etcd_tls`` for that to etcd.
     """
 
     data_dir: Path
@@ -105,6 +110,9 @@ class Settings:
     stop_grace_s: float = 5.0
     limits: RequestLimits = field(default_factory=RequestLimits)
     envelopes: EnvelopeLimits = field(default_factory=EnvelopeLimits)
+    tls: TlsFiles | None = None
+    peer_tls: TlsFiles | None = None
+    etcd_tls: TlsFiles | None = None
 
     def __post_init__(self) -> None:
         if self.public_url.endswith("/") or (

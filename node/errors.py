@@ -177,3 +177,9 @@ class RulesBroken(NodeError):
     """The log itself holds a block that its rules forbid; every honest source gives the same."""
 
     code = "RULES_BROKEN"
+
+
+class NotAMember(NodeError):
+    """A caller at the members' own door whose certificate is no member's of the cluster."""
+
+    code = "NOT_A_MEMBER"

@@ -38,6 +38,7 @@ from node.metrics import Metrics
 from node.reads import BlockHead, Reads
 from node.releases import Releases
 from node.sequencer import Placement
+from node.tls import TlsCredentials
 from node.watches import Watches
 from node.writes import Writes
 from sudur.v1 import ledger_pb2, ledger_pb2_grpc
@@ -47,6 +48,7 @@ SERVICE: Final = ledger_pb2.DESCRIPTOR.services_by_name["LedgerService"].full_na
 PULSE_S: Final = 5.0
 """How often a stream that follows says that nothing is new."""
 _MAX_METADATA_BYTES: Final = 16_384
+_HANDSHAKE_MS: Final = 10_000
 _MAX_ANSWER_BYTES: Final = 4 * MEBIBYTE  # 1,024 proofs of the deepest tree take 2.3 MB
 _log = structlog.get_logger("node.grpc")
 
@@ -562,8 +564,10 @@ class GrpcServer:
     :meth:`listen`, then :meth:`start`; :meth:`stop` after either.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tls: TlsCredentials | None = None) -> None:
         limits = settings.limits
+        # Kept for as long as the server: gRPC asks it at each connection, through a bare pointer.
+        self._credentials = None if tls is None else tls.server_credentials()
         self.watches = Watches(limits.max_watches, limits.max_peer_watches)
         self._started = False
         self._server = grpc.aio.server(
@@ -574,6 +578,7 @@ class GrpcServer:
                 ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
                 # Without this two nodes could listen at one port and share its callers.
                 ("grpc.so_reuseport", 0),
+                ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
                 ("grpc.keepalive_time_ms", 60_000),
                 ("grpc.keepalive_timeout_ms", 20_000),
                 ("grpc.keepalive_permit_without_calls", 1),
@@ -593,7 +598,10 @@ class GrpcServer:
     def listen(self) -> Address:
         """Take the port: callers connect, and wait. Returns the address with its port. Raises NodeError."""
         try:
-            port = self._server.add_insecure_port(str(self._address))
+            if self._credentials is None:
+                port = self._server.add_insecure_port(str(self._address))
+            else:
+                port = self._server.add_secure_port(str(self._address), self._credentials)
         except RuntimeError:
             port = 0
         if port == 0:

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from node.tls import TlsCredentials
 
 MEDIA_TYPE: Final = CONTENT_TYPE_LATEST
 _BLOCK_BUCKETS: Final = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 4_096, 16_384, 65_536)
@@ -81,6 +85,15 @@ class Metrics:
             lambda: float(gauges.read_only())
         )
 
+    def certificates(self, *used: TlsCredentials) -> None:
+        """Show when the certificates in use expire, by file, as they are at each scrape. Call once."""
+        gauge = self._gauge(
+            "tls_certificate_expiry_timestamp_seconds", "When a certificate in use expires", "file"
+        )
+        for credentials in used:
+            for path in credentials.expiries():
+                gauge.labels(str(path)).set_function(partial(_expiry, credentials, path))
+
     def published(self, *, size: int, block: int, time_ms: int) -> None:
         """A block was published."""
         self.size.set(size)
@@ -103,3 +116,7 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(f"sudur_{name}", text, labels, registry=self.registry, buckets=buckets)
+
+
+def _expiry(credentials: TlsCredentials, path: Path) -> float:
+    return credentials.expiries()[path]

@@ -28,6 +28,7 @@ from node.grpc_api import SERVICE, SOFTWARE_VERSION, GrpcServer, LedgerServicer,
 from node.http_api import make_app
 from node.http_edge import MAX_HEAD, Edge
 from node.http_protocol import HEAD_S, HttpProtocol
+from node.http_tls import TlsDoor
 from node.inquiries import Inquiries
 from node.metrics import Gauges, Metrics
 from node.node import LedgerNode, NodeSettings
@@ -35,7 +36,9 @@ from node.reads import Reads
 from node.releases import Releases
 from node.resources import Resources
 from node.sequencer import SequencerSettings
+from node.tls import TlsCredentials
 from node.writes import Writes
+from transport.certificates import Purpose
 
 _HEALTH_S: Final = 0.5
 _LINGER_S: Final = 0.1
@@ -90,8 +93,11 @@ async def start_node(
     """
     metrics = Metrics(SOFTWARE_VERSION)
     # Both ports before the store: a start that fails founds no ledger.
+    tls = None if settings.tls is None else TlsCredentials(settings.tls, Purpose.SERVER)
+    if tls is not None:
+        metrics.certificates(tls)
     listener = _listen("HTTP", settings.http)
-    grpc_server = GrpcServer(settings)
+    grpc_server = GrpcServer(settings, tls)
     try:
         # gRPC would write lines of its own to stderr about a port that is taken.
         _listen("gRPC", settings.grpc).close()
@@ -109,7 +115,7 @@ async def start_node(
     keeper = _keeper(settings, ledger, kept, metrics)
     try:
         http_address = Address(settings.http.host, listener.getsockname()[1])
-        resources_url = settings.public_url or f"http://{http_address}"
+        resources_url = settings.public_url or f"{'http' if tls is None else 'https'}://{http_address}"
         reads = Reads(ledger)
         envelopes = Envelopes(
             ledger,
@@ -148,7 +154,7 @@ async def start_node(
             resources_url,
         )
         app = make_app(reads, inquiries, Resources(ledger, reads), metrics, unready)
-        http_server = HttpServer(Edge(app, metrics), settings)
+        http_server = HttpServer(Edge(app, metrics), settings, tls)
         await grpc_server.set_serving(True)
         await grpc_server.start(servicer)
         await http_server.start(listener)
@@ -276,13 +282,25 @@ def _listen(what: str, address: Address) -> socket.socket:
 class HttpServer(uvicorn.Server):
     """uvicorn, as a guest on a loop that others own: no signal handlers, no logging set up."""
 
-    def __init__(self, app: Edge, settings: Settings, *, head_s: float = HEAD_S) -> None:
-        protocol = partial(
+    def __init__(
+        self, app: Edge, settings: Settings, tls: TlsCredentials | None = None, *, head_s: float = HEAD_S
+    ) -> None:
+        peers: Counter[str] = Counter()
+        protocol: Callable[..., asyncio.Protocol] = partial(
             HttpProtocol,
-            peers=Counter(),
+            peers=peers,
             most_of_a_peer=settings.limits.max_peer_connections,
             head_s=head_s,
         )
+        if tls is not None:
+            protocol = partial(
+                TlsDoor,
+                behind=protocol,
+                context=tls.server_context,
+                peers=peers,
+                most_of_a_peer=settings.limits.max_peer_connections,
+                handshake_s=head_s,
+            )
         super().__init__(
             uvicorn.Config(
                 app,

@@ -72,7 +72,7 @@ def test_installed_version_is_the_projects() -> None:
     assert version("sudur") == pyproject()["project"]["version"]
 
 
-@pytest.mark.parametrize("package", ["ledger", "node", "tools", "proto/sudur"])
+@pytest.mark.parametrize("package", ["ledger", "transport", "node", "tools", "proto/sudur"])
 def test_packages_are_typed(package: str) -> None:
     assert (ROOT / package / "py.typed").read_bytes() == b""
 

@@ -1,1 +1,7 @@
 """The command line and the Python client."""
+
+import os
+
+# gRPC would write a line of its own, in no form of ours, for each handshake that fails; it reads this
+# when it is first imported.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

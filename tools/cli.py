@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -20,11 +21,13 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from ledger.errors import SudurError
-from tools import demo, log, node_cmd
+from tools import demo, log, node_cmd, tls_commands
 from tools.agency import commands as agency
+from tools.client_tls import ClientTls
 from tools.errors import EXIT_CANNOT_TELL, EXIT_OK, EXIT_USAGE, exit_code
 from tools.figures import figures
 from tools.lookup import lookup
+from tools.options import use_tls
 from tools.registry import authority_commands as authority
 from tools.registry import commands as registry
 from tools.ui import printable
@@ -50,6 +53,7 @@ app.command()(lookup)
 app.command()(figures)
 app.add_typer(log.app, name="log")
 app.add_typer(registry.app, name="registry")
+app.add_typer(tls_commands.app, name="tls")
 app.command()(demo.demo)
 
 
@@ -64,8 +68,27 @@ def _options(
     _: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="SUDUR_TLS_CA",
+            help="Speak TLS with every node, and believe only this authority (PEM).",
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", envvar="SUDUR_TLS_CERT", help="The certificate to show to nodes that ask (PEM)."
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", envvar="SUDUR_TLS_KEY", help="Its private key (PEM, not encrypted)."),
+    ] = None,
 ) -> None:
     """What comes before the command."""
+    use_tls(ClientTls(tls_ca, tls_cert, tls_key))
 
 
 @cache

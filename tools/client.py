@@ -32,6 +32,7 @@ from sudur.v1 import ledger_pb2 as pb
 from sudur.v1.ledger_pb2_grpc import LedgerServiceStub
 from tools import errors
 from tools.answers import FiguresAnswer, read_exchanges, read_figures, read_reference, read_sends
+from tools.client_tls import ClientTls, why_unreachable
 from tools.errors import AnswerWrong, DiskFull, QueueFull, ReadOnly, RemoteError, Stopping, Unavailable
 from tools.signing import NumberedSigner, SignedSubmission
 
@@ -120,14 +121,16 @@ class EnvelopeAccess:
 class LedgerClient:
     """One node, at ``address`` ("host:port").
 
-    ``deadline_s`` bounds each try, ``patience_s`` all tries of a call together. ``waiting`` is told
-    why a call is tried again, once a call. ``pause`` and ``clock`` are there for tests.
+    ``tls``: whom to believe and what to show; None: without TLS. ``deadline_s`` bounds each try,
+    ``patience_s`` all tries of a call together. ``waiting`` is told why a call is tried again, once a
+    call. ``pause`` and ``clock`` are there for tests.
     """
 
     def __init__(
         self,
         address: str,
         *,
+        tls: ClientTls | None = None,
         deadline_s: float = 30.0,
         patience_s: float = 60.0,
         waiting: Callable[[SudurError], None] = lambda _: None,
@@ -146,7 +149,12 @@ class LedgerClient:
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.max_reconnect_backoff_ms", 2_000),
         ]
-        self._channel = grpc.insecure_channel(address, options=options)
+        self._tls = tls
+        self._channel = (
+            grpc.insecure_channel(address, options=options)
+            if tls is None
+            else grpc.secure_channel(address, tls.channel_credentials(), options=options)
+        )
         self._stub = LedgerServiceStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -414,12 +422,21 @@ class LedgerClient:
             except grpc.RpcError as failure:
                 error = from_rpc_error(failure, self.address)
                 wait_s = max(pause_s, _retry_delay_s(failure)) * random.uniform(0.8, 1.2)
+                if pause_s == _FIRST_PAUSE_S and type(error) is Unavailable:
+                    self._check_tls()
                 if not isinstance(error, _PASSING) or self._clock() + wait_s >= until:
                     raise error from None
                 if pause_s == _FIRST_PAUSE_S:
                     self._waiting(error)
             self._pause(wait_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _check_tls(self) -> None:
+        """Raises NoSecureConnection when it is for TLS that no call goes through: waiting would not help."""
+        host, _, port = self.address.rpartition(":")
+        refused = why_unreachable(host.strip("[]"), int(port), self._tls)
+        if refused is not None:
+            raise refused
 
 
 # --- errors come back --------------------------------------------------------------------------

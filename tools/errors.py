@@ -184,6 +184,12 @@ class Unavailable(ToolError):
     code = "UNAVAILABLE"
 
 
+class NoSecureConnection(Unavailable):
+    """TLS stands in the way, and will until somebody sets it right: a certificate, a name, a clock."""
+
+    code = "TLS"
+
+
 class QueueFull(Unavailable):
     code = "QUEUE_FULL"
 

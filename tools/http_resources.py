@@ -21,6 +21,7 @@ import httpx
 
 from ledger.resources import CHECKPOINT, MAX_EVENTS_BYTES
 from ledger.tiles import FULL_TILE_BYTES, MAX_BUNDLE_BYTES
+from tools.client_tls import ClientTls, why_unreachable
 from tools.errors import AnswerWrong, NotFound, Unavailable, Usage
 
 _CAPS: Final = (
@@ -47,13 +48,15 @@ class HttpResources:
         self,
         url: str,
         *,
+        tls: ClientTls | None = None,
         timeout_s: float = 20.0,
         deadline_s: float = 60.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         """``timeout_s`` bounds each wait, ``deadline_s`` a whole fetch once there is a connection.
 
-        Raises Usage for what is no http or https URL.
+        ``tls``: whom to believe when the URL is https (None: the system's authorities).
+        Raises Usage for what is no http or https URL, and for certificate files that cannot be used.
         """
         try:
             base = httpx.URL(url)
@@ -63,12 +66,14 @@ class HttpResources:
         if not usable or base.query or base.fragment:
             raise Usage(f"{url!r} is no http:// or https:// address", where="--url")
         self.url = url.rstrip("/")
+        self._host, self._port = base.host, base.port or (443 if base.scheme == "https" else 80)
+        self._tls = (tls or ClientTls()) if base.scheme == "https" else None
         self._client = httpx.Client(
             timeout=timeout_s,
             transport=transport,
             follow_redirects=False,
             trust_env=False,
-            verify=base.scheme == "https",  # loading the authorities' certificates takes 30 ms
+            verify=self._tls.context() if self._tls is not None else False,
             headers={"Accept-Encoding": "identity"},  # so that the caps bound what is held in memory
         )
         self._deadline_s = deadline_s
@@ -134,6 +139,10 @@ class HttpResources:
                         raise AnswerWrong(f"more than {cap} bytes come, which this never has", where=where)
                 return bytes(data)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
+            if isinstance(error, httpx.ConnectError | httpx.RemoteProtocolError | httpx.ReadError):
+                refused = why_unreachable(self._host, self._port, self._tls, http2=False)
+                if refused is not None:
+                    raise refused from None
             raise Unavailable(
                 f"cannot be reached ({str(error) or type(error).__name__})",
                 where=where,

@@ -20,7 +20,7 @@ from ledger.tiles import TILE_WIDTH
 from tools.answers import FiguresAnswer
 from tools.errors import AnswerWrong, NotFound, Usage
 from tools.http_resources import HttpResources
-from tools.options import connect
+from tools.options import connect, static_resources
 
 _PATIENCE_S: Final = 10.0
 
@@ -65,7 +65,7 @@ class GrpcInquiry:
     @property
     def resources(self) -> Resources:
         if self._http is None:
-            self._http = HttpResources(self._client.ledger().resources_url)
+            self._http = static_resources(self._client.ledger().resources_url)
         return self._http
 
     def reference(self, index: int) -> tuple[Referred, AsOf]:
@@ -93,7 +93,7 @@ class HttpInquiry:
     """The JSON and the static resources at a URL."""
 
     def __init__(self, url: str) -> None:
-        self._http = HttpResources(url)
+        self._http = static_resources(url)
 
     @property
     def resources(self) -> Resources:

@@ -19,8 +19,7 @@ from ledger.seals import Seal
 from ledger.tiles import TileNodeReader
 from tools.describe import leaf_json, leaf_text, moment
 from tools.errors import NotFound, Usage
-from tools.http_resources import HttpResources
-from tools.options import Json_, connect
+from tools.options import Json_, connect, static_resources
 from tools.pinning import ledger_of, load_trust
 from tools.ui import emit_json, printable, remark, say
 
@@ -85,7 +84,7 @@ class TileSource:
     """Static tiles; asking for whole tiles, it tells nobody which entry is looked at."""
 
     def __init__(self, url: str) -> None:
-        self._http = HttpResources(url)
+        self._http = static_resources(url)
         self._resources: Resources = self._http
 
     def checkpoint(self) -> bytes:

@@ -7,7 +7,7 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,9 @@ from tools.keyfile import KeyFile
 from tools.options import Json_, PassphraseFile
 from tools.pinning import load_trust
 from tools.ui import Passphrase, emit_json, remark, say
+
+if TYPE_CHECKING:
+    from transport.certificates import TlsFiles
 
 app = typer.Typer(no_args_is_help=True, help="For operators: start a node, check its data.")
 
@@ -65,6 +68,34 @@ def start(
         str,
         typer.Option(metavar="URL", help="Where readers reach the static resources, if elsewhere."),
     ] = "",
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="gRPC and HTTP speak TLS, and show this certificate (PEM)."),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its private key (PEM, not encrypted).")
+    ] = None,
+    client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="gRPC callers must show a certificate that this authority issued (PEM)."
+        ),
+    ] = None,
+    peer_cert: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What this node shows to the cluster's other members (PEM)."),
+    ] = None,
+    peer_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key.")] = None,
+    peer_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The authority of the members' certificates.")
+    ] = None,
+    etcd_cert: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What this node shows to etcd (PEM).")
+    ] = None,
+    etcd_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key.")] = None,
+    etcd_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The authority of etcd's certificates.")
+    ] = None,
     mark: _Mark = None,
     clock_is_right: Annotated[
         bool,
@@ -106,6 +137,13 @@ def start(
             http=Address.parse(http),
             public_url=public_url,
             mark_path=mark,
+            tls=_tls_files("--tls-cert", tls_cert, "--tls-key", tls_key, "--client-ca", client_ca),
+            peer_tls=_tls_files(
+                "--peer-cert", peer_cert, "--peer-key", peer_key, "--peer-ca", peer_ca, mutual=True
+            ),
+            etcd_tls=_tls_files(
+                "--etcd-cert", etcd_cert, "--etcd-key", etcd_key, "--etcd-ca", etcd_ca, mutual=True
+            ),
             clock_is_right=clock_is_right,
             envelopes=EnvelopeLimits(
                 bytes=envelope_space * MEBIBYTE, agency_bytes=envelope_share * MEBIBYTE, days=envelope_days
@@ -179,6 +217,28 @@ def fsck(
         say(str(report))
     if not report.sound:
         raise typer.Exit(EXIT_NOT_GENUINE)
+
+
+def _tls_files(
+    cert_option: str,
+    certificate: Path | None,
+    key_option: str,
+    key: Path | None,
+    ca_option: str,
+    ca: Path | None,
+    *,
+    mutual: bool = False,
+) -> TlsFiles | None:
+    """What belongs together, all of it or nothing. Raises Usage. ``mutual``: the authority is needed too."""
+    from transport.certificates import TlsFiles
+
+    if certificate is None and key is None and ca is None:
+        return None
+    needed = {cert_option: certificate, key_option: key} | ({ca_option: ca} if mutual else {})
+    missing = [option for option, path in needed.items() if path is None]
+    if certificate is None or key is None or missing:
+        raise Usage(f"{' and '.join(missing)} must be given as well", where=f"{cert_option}/{ca_option}")
+    return TlsFiles(certificate, key, ca)
 
 
 def open_log_keys(paths: list[Path], passphrase: Passphrase) -> list[Signer]:

@@ -18,8 +18,7 @@ from tools.agency.issuing import digest_file
 from tools.describe import verdict_json, verdict_text
 from tools.errors import FileProblem, Usage
 from tools.files import read_file
-from tools.http_resources import HttpResources
-from tools.options import Json_, TrustFile
+from tools.options import Json_, TrustFile, static_resources
 from tools.pinning import load_trust
 from tools.receipt_renewal import attestation_kind, renewed
 from tools.ui import emit_json, say
@@ -101,7 +100,7 @@ def judge(
         if verdict.proven is None and verdict.code is not VerdictCode.CANNOT_TELL:
             return verdict  # no news can mend it
         try:
-            with HttpResources(url) as resources:
+            with static_resources(url) as resources:
                 receipt = renewed(receipt, trust.ledger(receipt.genesis), resources)
         except SudurError as error:
             return _cannot_tell(f"the status of now could not be had from {url}: {error}")

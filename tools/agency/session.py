@@ -19,7 +19,7 @@ from tools.errors import Usage
 from tools.files import locked
 from tools.http_resources import HttpResources
 from tools.keyfile import KeyFile
-from tools.options import connect
+from tools.options import connect, static_resources
 from tools.pinning import check_node, load_trust, only_ledger, pinned_by_node
 from tools.register.store import Register
 from tools.registry.registered import newest_agencies, registered_keys
@@ -110,7 +110,7 @@ def agency_session(
         membership = known_membership(here, client, agency, files)
         signers = open_keys(files, membership, words)
         register = stack.enter_context(Register.open(here, words))
-        resources = stack.enter_context(HttpResources(url or resources_url))
+        resources = stack.enter_context(static_resources(url or resources_url))
         outbox = Outbox(register, ledger, membership.agency, signers, client, officer=labels(files))
         yield Session(here, client, ledger, resources, membership, register, outbox)
 

@@ -31,14 +31,13 @@ from tools.errors import (
     Usage,
 )
 from tools.files import locked, make_private_directory, write_new_file
-from tools.http_resources import HttpResources
 from tools.monitor.findings import Finding
 from tools.monitor.habits import BAGHDAD, OfficeHours, parse_hours, parse_weekend
 from tools.monitor.monitor import Judging, Monitor, Reading, acknowledge
 from tools.monitor.registers import OtherRegister
 from tools.monitor.report import Where, evidence_name, report_json, report_lines
 from tools.monitor.state import last_agreed
-from tools.options import PassphraseFile, connect
+from tools.options import PassphraseFile, connect, static_resources
 from tools.register.store import Register
 from tools.ui import Passphrase, emit_json, progress, remark, say
 
@@ -216,7 +215,7 @@ def _opened(wanted: _Wanted, patience_s: float) -> Iterator[tuple[Monitor, Ledge
                 if register is None:
                     register = stack.enter_context(Register.open(here, wanted.passphrase))
                 Outbox(register, ledger, membership.agency)  # refuses the register of another agency
-            resources = stack.enter_context(HttpResources(wanted.url or resources_url))
+            resources = stack.enter_context(static_resources(wanted.url or resources_url))
             held = {
                 one.public.key for use in ("submit", "registry", "envelope") for one in here.key_files(use)
             }

@@ -28,8 +28,7 @@ from ledger.trust import TrustedLedger
 from tools.client import LedgerClient
 from tools.describe import moment
 from tools.errors import Usage
-from tools.http_resources import HttpResources
-from tools.options import Json_, connect
+from tools.options import Json_, connect, static_resources
 from tools.pinning import check_node, load_trust, only_ledger
 from tools.registry.change_text import one_name
 from tools.registry.changing import chain, changes_of
@@ -260,7 +259,7 @@ def _source(stack: ExitStack, node: str | None, url: str | None, trust: Path | N
     if node is not None:
         url = check_node(stack.enter_context(connect(node, 5.0)), ledger)
     assert url is not None
-    resources = stack.enter_context(HttpResources(url))
+    resources = stack.enter_context(static_resources(url))
     proven = ProvenRegistry(resources, ledger, resources.fetch(CHECKPOINT))
     witnessed = _check_witnesses(proven, ledger)
     remark(f"Proven as of {moment(proven.log.seal.time_ms)}, size {proven.log.size}{witnessed}")
