@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
-from node.errors import Conflict, NodeError, ReadOnly, RetryableError
+from node.errors import NodeError, ReadOnly, RetryableError
 from node.head import Head
 
 _RESEED: Final = (
@@ -78,12 +78,6 @@ class EtcdDiffers(EtcdAlarm):
             where="etcd",
             fix=_RESEED,
         )
-
-
-class TermEnded(Conflict):
-    """Another leader decided a block, or etcd is not the one that this term began with."""
-
-    code = "TERM_ENDED"
 
 
 class ReseedRefused(NodeError):

@@ -13,7 +13,8 @@ from typing import Final
 from node.cluster.etcd_client import EtcdClient, Found, Guard, Put
 from node.cluster.watched_key import WatchedKey
 from node.errors import Conflict, EtcdError, TermEnded
-from node.journal import CandidateBlock, Head
+from node.head import Head
+from node.journal import CandidateBlock
 
 APPEND_S: Final = 10.0
 """How long an append asks etcd, through elections and lost answers, before its outcome is unknown."""
