@@ -151,7 +151,7 @@ class Committer:
         # Store the checkpoint under its size. Synced with the next block; until then a crash costs
         # only that the start stores it again.
         with self._step("checkpoint"):
-            self._store.keep_checkpoint(head.size, note)
+            self._copies.keep_checkpoint(head.size, note)
 
         # Release: whoever takes the new snapshot may be told everything that it covers.
         self._copies.release(head, note)

@@ -46,6 +46,10 @@ class Copies(Protocol):
         """Remember, outside of the store, what is about to be released."""
         ...
 
+    def keep_checkpoint(self, size: int, note: bytes) -> None:
+        """Store a signed checkpoint here. Synced with the next block; a lost one is signed again."""
+        ...
+
     def release(self, head: Head, note: bytes) -> None:
         """Tell the others of a signed checkpoint; does not wait for them."""
         ...
@@ -84,6 +88,10 @@ class SingleCopy:
     def keep(self, note: bytes) -> None:
         """See :class:`Copies`."""
         self._mark.keep(note)
+
+    def keep_checkpoint(self, size: int, note: bytes) -> None:
+        """See :class:`Copies`."""
+        self._store.keep_checkpoint(size, note)
 
     def release(self, head: Head, note: bytes) -> None:
         """See :class:`Copies`."""

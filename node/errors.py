@@ -67,6 +67,16 @@ class ClockUnsound(ReadOnly):
     code = "CLOCK_UNSOUND"
 
 
+class NoLeader(RetryableError):
+    """Nobody leads the cluster at the moment, or this member does not know who."""
+
+    code = "NO_LEADER"
+
+
+class NotLeading(NoLeader):
+    """This member does not lead, or not any more."""
+
+
 class EtcdError(RetryableError):
     """etcd did not do what was asked. Nothing was changed, unless it is :class:`OutcomeUnknown`."""
 
@@ -116,6 +126,16 @@ class TermEnded(Conflict):
     """Something changed that was to stay as it is while this term lasts: whoever leads must begin again."""
 
     code = "TERM_ENDED"
+
+
+class BlockRefusedByPeer(NodeError):
+    """A member found that a block breaks the rules. ``leaf``: the index of the one that does, if named."""
+
+    code = "BLOCK_REFUSED"
+
+    def __init__(self, what: str, *, leaf: int | None, where: str = "", fix: str = "") -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.leaf = leaf
 
 
 class NotFound(NodeError):

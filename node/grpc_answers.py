@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ledger.inquiries import REMARK, AsOf, Issued, Named, Referred, Reply, Sent, Standing
 from ledger.leaves import NONE
+from node.block_source import Piece
 from node.inquiries import AgencyFigures, SendsPage
 from sudur.v1 import ledger_pb2
 
@@ -106,3 +107,15 @@ def _reply(reply: Reply) -> ledger_pb2.Reply:
 
 def _index(index: int | None) -> int:
     return NONE if index is None else index
+
+
+def blocks_response(pieces: Iterable[Piece], newest: int) -> ledger_pb2.StreamBlocksResponse:
+    return ledger_pb2.StreamBlocksResponse(
+        pieces=[
+            ledger_pb2.BlockPiece(
+                number=one.number, packed=one.packed, last=one.last, checkpoint=one.note or b""
+            )
+            for one in pieces
+        ],
+        newest_block=newest,
+    )

@@ -27,11 +27,16 @@ from ledger.leaves import MAX_LEAF_SIZE
 from ledger.records import MAX_RECORDS
 from ledger.rules_v1 import CLAIMED_FUTURE_MS, CLAIMED_PAST_MS
 from ledger.submissions import SubmissionLeaf
-from node.block_source import Piece
 from node.config import MAX_BULK, MEBIBYTE, Address, RequestLimits, Settings
 from node.envelopes import Authorization, Envelopes
 from node.errors import NodeError, Stopping, TooManyStreams
-from node.grpc_answers import exchanges_response, figures_response, reference_response, sends_response
+from node.grpc_answers import (
+    blocks_response,
+    exchanges_response,
+    figures_response,
+    reference_response,
+    sends_response,
+)
 from node.grpc_errors import Refusal, fault, refuse
 from node.inquiries import Inquiries
 from node.metrics import Metrics
@@ -356,7 +361,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             # Each message is read when the one before it was taken, and off the loop.
             while (pieces := await asyncio.to_thread(next, messages, None)) is not None:
                 self._check_running()
-                yield _pieces(pieces, self._reads.published.head.block)
+                yield blocks_response(pieces, self._reads.published.head.block)
             if not request.follow:
                 return
             skip = 0
@@ -364,7 +369,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
                 try:
                     await asyncio.wait_for(self._releases.block(wanted.stop), PULSE_S)
                 except TimeoutError:
-                    yield _pieces((), newest)
+                    yield blocks_response((), newest)
                 self._check_running()
             wanted = range(wanted.stop, newest + 1)
 
@@ -485,18 +490,6 @@ def _block(head: BlockHead) -> ledger_pb2.Block:
         root=info.root,
         checkpoint=head.checkpoint,
         leaf_counts=counts,
-    )
-
-
-def _pieces(pieces: Iterable[Piece], newest: int) -> ledger_pb2.StreamBlocksResponse:
-    return ledger_pb2.StreamBlocksResponse(
-        pieces=[
-            ledger_pb2.BlockPiece(
-                number=one.number, packed=one.packed, last=one.last, checkpoint=one.note or b""
-            )
-            for one in pieces
-        ],
-        newest_block=newest,
     )
 
 

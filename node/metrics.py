@@ -50,6 +50,9 @@ class Metrics:
         self.envelopes_expired = self._counter(
             "envelopes_expired", "Envelopes deleted: named by no record, or no longer needed", "reason"
         )
+        self.blocks_refused = self._counter(
+            "blocks_refused", "Blocks of a leader that this member did not prepare, for they break the rules"
+        )
         self.grpc_calls = self._counter(
             "grpc_calls", "gRPC calls ended, by method and code", "method", "code"
         )

@@ -45,8 +45,17 @@ class RemoteBlocks:
     ``end`` (0: behind the newest).
     """
 
-    def __init__(self, channel: grpc.Channel, name: str, *, follow: bool = False, end: int = 0) -> None:
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        name: str,
+        *,
+        follow: bool = False,
+        end: int = 0,
+    ) -> None:
         self._stub = LedgerServiceStub(channel)
+        self._stream: Any = self._stub.StreamBlocks
+        self._prove: Any = self._stub.GetConsistencyProof
         self._name = name
         self._follow = follow
         self._end = end
@@ -77,7 +86,7 @@ class RemoteBlocks:
         with self._lock:
             if self._cancelled:
                 return
-            call = self._call = self._stub.StreamBlocks(request)
+            call = self._call = self._stream(request)
         try:
             for message in call:
                 if not message.pieces:
@@ -111,7 +120,7 @@ class RemoteBlocks:
         """See BlockSource."""
         request = ledger_pb2.GetConsistencyProofRequest(old_size=old, new_size=new)
         try:
-            return tuple(self._stub.GetConsistencyProof(request, timeout=CALL_S).path)
+            return tuple(self._prove(request, timeout=CALL_S).path)
         except grpc.RpcError as error:
             raise peer_error(error, self._name) from None
 

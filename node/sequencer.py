@@ -28,7 +28,18 @@ from ledger.submissions import Submission, SubmissionLeaf, open_submission, pack
 from node.clock import Clock, check_first_seal, seal_time
 from node.commit import Committer
 from node.disk import DEFAULT_FLOOR, FreeBytes, free_bytes
-from node.errors import ClockUnsound, DiskFull, NodeError, QueueFull, ReadOnly, RetryableError, Stopping
+from node.errors import (
+    BlockRefusedByPeer,
+    ClockUnsound,
+    Conflict,
+    DiskFull,
+    NodeError,
+    NotLeading,
+    QueueFull,
+    ReadOnly,
+    RetryableError,
+    Stopping,
+)
 from node.logs import guarded, report
 from node.publish import Publications, Published
 from node.store import Store
@@ -105,6 +116,11 @@ class _Entry:
     submission: Submission | None
     repeat: bool = False
 
+    @property
+    def count(self) -> int:
+        """Records behind the leaf at ``index``."""
+        return 0 if self.submission is None else self.submission.head.count
+
 
 @dataclass(slots=True)
 class _Block:
@@ -146,6 +162,7 @@ class Sequencer:
         self._thread: threading.Thread | None = None
         self.publications = publications
         self._fault: RetryableError | None = None
+        self._over: NotLeading | None = None
         self._broken = False
         self._clock_agreed = settings.clock_is_right
         self._finished: list[_Call] = []
@@ -157,6 +174,11 @@ class Sequencer:
     def fault(self) -> RetryableError | None:
         """Why nothing can be committed at present; None while all is well."""
         return self._fault
+
+    @property
+    def over(self) -> bool:
+        """Whether somebody else decides by now: this sequencer commits nothing any more."""
+        return self._over is not None
 
     @property
     def queued(self) -> tuple[int, int]:
@@ -284,6 +306,8 @@ class Sequencer:
 
     def _look(self) -> RetryableError | None:
         """Why no block can be committed now; recovers from a failed write first, where it can."""
+        if self._over is not None:
+            return self._over
         try:
             room = self._free(self._disk_path)
             if room < self._settings.disk_floor:
@@ -297,6 +321,8 @@ class Sequencer:
                 self._broken = False
                 head = self._committer.published.head
                 _LOG.info("recovered", block=head.block, size=head.size)
+        except Conflict as error:
+            return self._end(error)
         except Exception as error:
             if self._fault is None or str(error) not in str(self._fault):
                 report("not_recovered", error, log=_LOG)
@@ -385,10 +411,16 @@ class Sequencer:
         try:
             packed = b"".join((*block.packed, pack(transition.leaves[-1:])))
             published = self._committer.commit(transition, packed)
+        except BlockRefusedByPeer as error:
+            self._drop(block, error)
+            return
         except Exception as error:
-            report("commit_failed", error, log=_LOG)
+            if isinstance(error, RetryableError | Conflict):
+                _LOG.warning("commit_failed", error=f"{type(error).__name__}: {error}")
+            else:
+                report("commit_failed", error, log=_LOG)
             self._broken = True
-            self._fault = self._look()
+            self._fault = self._end(error) if isinstance(error, Conflict) else self._look()
             fault = self._fault
             if fault is not None:
                 self._answer(block, lambda _: fault, fault)
@@ -403,12 +435,38 @@ class Sequencer:
         def placed(entry: _Entry) -> Outcome:
             if entry.index < first:
                 return self._stored(entry)
-            count = 0 if entry.submission is None else entry.submission.head.count
-            return Placement(
-                entry.index, entry.index + 1, count, state.block, state.size, state.time_ms, entry.repeat
-            )
+            at, count = entry.index, entry.count
+            return Placement(at, at + 1, count, state.block, state.size, state.time_ms, entry.repeat)
 
         self._answer(block, placed)
+
+    def _end(self, error: Conflict) -> NotLeading:
+        """Another leader has decided a block: whoever waits is to ask that one."""
+        _LOG.warning("term_over", error=str(error))
+        self._over = NotLeading(f"another member leads: {error}", fix="send it again", retry_ms=200)
+        return self._over
+
+    def _drop(self, block: _Block, error: BlockRefusedByPeer) -> None:
+        """Refuse the one submission for which other members do not prepare the block; the rest goes on.
+
+        It should not be: they run the same rules. It takes a member whose store or software is another.
+        """
+        blamed = [
+            entry
+            for entry in block.entries
+            if error.leaf is not None and entry.index <= error.leaf <= entry.index + entry.count
+        ]
+        _LOG.error("block_refused", error=str(error), leaf=error.leaf, submissions=len(blamed))
+        if not blamed:
+            self._answer(block, lambda _: error, error)
+            return
+        for entry in blamed:
+            self._settle(entry.call, entry.position, error)
+        again = [(entry.call, entry.position) for entry in block.entries if entry not in blamed]
+        again += [(call, position) for call, position, _ in block.refused]
+        with self._wake:
+            self._queue.extendleft(reversed(again))
+            self._queued_bytes += sum(call.size_of(position) for call, position in again)
 
     # --- what became of it ---
 

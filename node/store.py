@@ -29,6 +29,7 @@ Families (node/codec.py has their keys)
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import merge
@@ -80,6 +81,7 @@ from node.database import (
     Batch,
     Database,
 )
+from node.disk import sync_directory
 from node.errors import Conflict, NotFound, StoreDamaged
 from node.head import HEAD_SIZE, Head
 from node.journal import CandidateBlock
@@ -134,6 +136,23 @@ class Store:
         self._db.close()
         self._db = self._factory(self.path)
         self._start()
+
+    def begin_anew(self) -> Path:
+        """Put all that is here aside and go on empty; returns where it is kept.
+
+        A crash in between: the next opening finds no database, and makes an empty one.
+        """
+        self._db.close()
+        kept = next(
+            place
+            for number in range(1, 1_000)
+            if not (place := self.path.with_name(f"{self.path.name}.parted-{number}")).exists()
+        )
+        os.rename(self.path, kept)
+        sync_directory(self.path.parent)
+        self._db = self._factory(self.path)
+        self._start()
+        return kept
 
     def check_place(self) -> None:
         """That the database's files are still those that were opened. Raises StoreDamaged."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import Final
 
 from node.errors import NodeError, ReadOnly, RetryableError
 from node.head import Head
@@ -13,22 +13,10 @@ _RESEED: Final = (
 )
 
 
-class NoLeader(RetryableError):
-    """Nobody leads at the moment, or this member does not know who."""
-
-    code: ClassVar[str] = "NO_LEADER"
-
-
 class NoMajority(RetryableError):
     """Too few members answered. What a block held may still be decided later: a retry finds out."""
 
     code = "NO_MAJORITY"
-
-
-class NotLeading(RetryableError):
-    """This member does not lead, or not any more."""
-
-    code = "NOT_LEADING"
 
 
 class Unheard(NoMajority):
@@ -84,16 +72,6 @@ class ReseedRefused(NodeError):
     """No chain can be kept without perhaps losing an answer."""
 
     code = "RESEED_REFUSED"
-
-
-class BlockRefusedByPeer(NodeError):
-    """A member found that a block breaks the rules. ``leaf``: the index of the one that does."""
-
-    code = "BLOCK_REFUSED"
-
-    def __init__(self, what: str, *, leaf: int | None, where: str = "", fix: str = "") -> None:
-        super().__init__(what, where=where, fix=fix)
-        self.leaf = leaf
 
 
 class MemberUnknown(NodeError):

@@ -18,10 +18,10 @@ from node.cluster.errors import (
     EtcdAbsent,
     EtcdBehind,
     EtcdDiffers,
-    NotLeading,
     ReseedRefused,
     Unheard,
 )
+from node.errors import NotLeading
 from node.head import Head, Vote
 
 MOST_CLOCK_OFFSET_MS: Final = 10_000

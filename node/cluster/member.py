@@ -1,0 +1,573 @@
+"""A member of the cluster: it follows, and leads while it holds the lease.
+
+One thread decides what it is at the moment. It looks at etcd when the leader's key changes, when a peer
+says that something is missing here, and every second anyway; then it catches up, enters a new epoch, leads a
+term, or raises the alarm. Whatever it is, it goes on serving reads, and answers its peers.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from ledger import rules
+from ledger.errors import SudurError, VerificationError
+from ledger.proofs import verify_consistency
+from ledger.signatures import Signer
+from ledger.submissions import pack
+from ledger.tree import Tree
+from node.catch_up import Terms, TrustedHead, catch_up
+from node.clock import Clock
+from node.cluster.cluster_copies import ClusterCopies
+from node.cluster.errors import EtcdAlarm, MemberUnknown, NoMajority
+from node.cluster.etcd_client import EtcdClient, Guard, Put
+from node.cluster.etcd_journal import EtcdJournal, Keys, MemberList
+from node.cluster.lease import LeaderLease
+from node.cluster.members import Member as ListedMember
+from node.cluster.members import Members
+from node.cluster.peers import Heard, PeerLink, Peers
+from node.cluster.protocol import (
+    MOST_CLOCK_OFFSET_MS,
+    Standing,
+    check_may_lead,
+    hearing,
+    judge_etcd,
+)
+from node.cluster.replica import Replica
+from node.commit import Committer, Observe, unobserved
+from node.config import Address
+from node.copies import Copies
+from node.disk import FreeBytes, free_bytes
+from node.errors import (
+    ClockUnsound,
+    NodeError,
+    NoLeader,
+    NotLeading,
+    PeerError,
+    PeerWrong,
+    RetryableError,
+)
+from node.head import Head
+from node.journal import candidate_block
+from node.logs import report
+from node.publish import Publications, Published
+from node.sequencer import Done, Sequencer, SequencerSettings
+from node.store import Snapshot, Store
+from node.tls import TlsCredentials
+
+POLL_S: Final = 1.0
+FOUND_HEAR_S: Final = 2.0
+_TERM_LOOK_S: Final = 0.1
+_FEW_BLOCKS: Final = 64
+"""So many missing blocks are asked for one by one; more are streamed."""
+_log = structlog.get_logger("node.cluster")
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSettings:
+    """``name``: its own; ``peer``: where the other members reach it; ``founding``: names and addresses of
+    all first members, to found the ledger in etcd with if it was not founded yet."""
+
+    name: str
+    peer: Address
+    genesis_leaf: bytes | None = None
+    founding: tuple[tuple[str, Address], ...] = ()
+    data_dir: Path = Path()
+    sequencer: SequencerSettings = field(default_factory=SequencerSettings)
+    free: FreeBytes = free_bytes
+    observe: Observe = unobserved
+
+
+class ClusterMember:
+    """Implements :class:`node.submitter.Submitter` for this node: itself while it leads."""
+
+    def __init__(
+        self,
+        settings: MemberSettings,
+        genesis: bytes,
+        store: Store,
+        replica: Replica,
+        etcd: EtcdClient,
+        signers: Sequence[Signer],
+        clock: Clock,
+        peer_tls: TlsCredentials | None = None,
+    ) -> None:
+        """``genesis`` is G. Everything given is the caller's to close, after :meth:`stop`."""
+        self.settings = settings
+        self.genesis = genesis
+        self.replica = replica
+        self._store = store
+        self._etcd = etcd
+        self._signers = signers
+        self._clock = clock
+        self._peer_tls = peer_tls
+        self._keys = Keys.of(genesis)
+        self._journal = EtcdJournal(etcd, self._keys)
+        self._list = MemberList(etcd, self._keys)
+        self._lease = LeaderLease(etcd, self._keys.leader, settings.name.encode())
+        self._peers: Peers | None = None
+        self._sequencer: Sequencer | None = None
+        self._leader: str | None = None
+        self._fault: RetryableError | None = NoLeader("this member has just started", retry_ms=200)
+        self._told = ""
+        self._answer_hooks: tuple[Callable[[], None], ...] = ()
+        self._first = threading.Event()
+        self._nudge = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._publishing = threading.Lock()
+        self._publications: Publications | None = None
+        newest = replica.newest_released()
+        if newest is not None:
+            self._publish(newest)
+
+    # --- for everybody ---
+
+    @property
+    def publications(self) -> Publications:
+        """Once :meth:`wait_released` has returned True."""
+        assert self._publications is not None
+        return self._publications
+
+    def wait_released(self, timeout_s: float) -> bool:
+        """Wait for the first signed checkpoint; True once there is one."""
+        return self._first.wait(timeout_s)
+
+    @property
+    def leader(self) -> str | None:
+        """The name of whoever leads, as far as this member knows."""
+        return self._leader
+
+    @property
+    def leads(self) -> bool:
+        """Whether this member leads, as far as it knows."""
+        return self._sequencer is not None
+
+    @property
+    def peers(self) -> Peers | None:
+        """The other members; None before the list of members is known."""
+        return self._peers
+
+    @property
+    def fault(self) -> RetryableError | None:
+        """See Submitter: why this node can neither commit nor hand on a submission."""
+        sequencer = self._sequencer
+        if sequencer is not None:
+            return sequencer.fault
+        return self._fault
+
+    @property
+    def alarm(self) -> str:
+        """What an operator has to look at; empty when nothing."""
+        fault = self._fault
+        return str(fault) if isinstance(fault, EtcdAlarm | MemberUnknown) else self.replica.trouble
+
+    @property
+    def queued(self) -> tuple[int, int]:
+        """See Submitter."""
+        sequencer = self._sequencer
+        return (0, 0) if sequencer is None else sequencer.queued
+
+    def submit(self, submissions: Sequence[tuple[bytes, bytes]], done: Done) -> None:
+        """See Submitter. Raises NotLeading, and what the sequencer raises."""
+        self._leading().submit(submissions, done)
+
+    def change(self, leaf: bytes, done: Done) -> None:
+        """See Submitter. Raises as :meth:`submit`."""
+        self._leading().change(leaf, done)
+
+    def on_answers(self, callback: Callable[[], None]) -> None:
+        """See Submitter."""
+        self._answer_hooks = (*self._answer_hooks, callback)
+
+    def nudge(self) -> None:
+        """Something is missing here, or has changed: look at etcd now."""
+        self._nudge.set()
+
+    def _leading(self) -> Sequencer:
+        sequencer = self._sequencer
+        if sequencer is not None:
+            return sequencer
+        fault = self._fault
+        if fault is not None:
+            raise fault
+        raise NotLeading(f"{self._leader} leads, not this member", retry_ms=200)
+
+    def start(self) -> None:
+        """Start the thread. Once."""
+        self._thread = threading.Thread(target=self._run, name="member", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the block in work, hand the lease over, end the thread."""
+        self._stopping.set()
+        self._nudge.set()
+        self._lease.close()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self._journal.close()
+        if self._peers is not None:
+            self._peers.close()
+
+    # --- what peers tell ---
+
+    def released(self, head: Head, note: bytes) -> None:
+        """The leader has released a head. Raises VerificationError, Conflict for what is not the log's."""
+        published = self.replica.released(head, note)
+        if published is not None:
+            self._publish(published)
+        elif self.replica.vote.head is None or self.replica.vote.head.block < head.block:
+            self.nudge()
+
+    def _publish(self, published: Published) -> None:
+        with self._publishing:
+            if self._publications is None:
+                self._publications = Publications(published)
+                self._first.set()
+            elif published.head.block > self._publications.newest.head.block:
+                self._publications.publish(published)
+
+    # --- the thread ---
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._turn()
+                self._tell(None)
+            except RetryableError as error:
+                self._tell(error)
+            except NodeError as error:
+                self._tell(NoLeader(str(error), where=error.where, fix=error.fix))
+            except Exception as error:
+                if self._stopping.is_set():
+                    break
+                report("member_failed", error, log=_log)
+                self._tell(NoLeader(f"this member failed: {error}", fix="see the node's log"))
+            self._wait()
+
+    def _tell(self, fault: RetryableError | None) -> None:
+        """Say once what is the matter, and that it is over."""
+        self._fault = fault
+        text = "" if fault is None else f"{type(fault).__name__}: {fault}"
+        if text != self._told:
+            self._told = text
+            if fault is None:
+                _log.info("well", leader=self._leader)
+            else:
+                _log.warning("trouble", reason=text, fix=fault.fix)
+
+    def _wait(self) -> None:
+        """Until the leader changes, a nudge, or a second has passed."""
+        if self._nudge.is_set() or self._fault is not None:
+            self._nudge.wait(POLL_S / 4)
+            self._nudge.clear()
+            return
+        known = None if self._leader is None else self._leader.encode()
+        with suppress(RetryableError):
+            self._lease.wait(known, POLL_S)
+
+    def _turn(self) -> None:
+        head = self._journal.head()
+        if head is None and self.settings.founding and self._may_found():
+            head = self._found()
+        standing = judge_etcd(self.replica.vote, head)
+        assert head is not None
+        members = self._read_members()
+        if standing is not Standing.LEVEL:
+            self._level(standing, head)
+        self._fetch_release()
+        leader = self._lease.leader()
+        self._leader = None if leader is None else leader.decode()
+        if self._leader is not None and self._leader != self.settings.name:
+            return
+        if members.of(self.replica.vote.member) is None:
+            raise MemberUnknown(
+                f"this node is not a member of the cluster: {self.settings.name} is"
+                f" {'another copy' if members.named(self.settings.name) else 'not in the list'}",
+                where="members",
+                fix="it serves reads; have it added or replaced with `sudur cluster member`",
+            )
+        if self.replica.vote.is_frozen:
+            raise NoLeader(
+                f"this member is frozen for epoch {self.replica.vote.frozen}, which is not opened yet",
+                fix="finish `sudur node reseed`, or run it again",
+            )
+        if self.replica.trouble:
+            raise NoLeader(self.replica.trouble, fix="see the node's log; run `sudur node fsck`")
+        if self._lease.campaign():
+            try:
+                self._lead(members)
+            finally:
+                self._lease.resign()
+                self._leader = None
+            self.nudge()
+        else:
+            raise NoLeader("an election is under way", retry_ms=200)
+
+    # --- who is a member ---
+
+    def _read_members(self) -> Members:
+        value = self._list.read()
+        if value is None:
+            raise NoLeader("etcd holds a head and no list of members", where="etcd")
+        members = Members.decode(value)
+        known = self._peers
+        if known is None or known.members != members:
+            self._peers = Peers(members, self.replica.vote.member, self._peer_tls)
+            if known is not None:
+                known.close()
+        if self.replica.snapshot is not None:
+            self.replica.know_members(value)
+        return members
+
+    def _may_found(self) -> bool:
+        vote = self.replica.vote
+        return self.settings.genesis_leaf is not None and (vote.head is None or vote.head.block == 0)
+
+    def _found(self) -> Head | None:
+        """Put block 0 and the list of members into etcd, once all of them have said that they are new."""
+        leaf = self.settings.genesis_leaf
+        assert leaf is not None
+        listed = [ListedMember(self.settings.name, self.replica.vote.member, self.settings.peer)]
+        for name, address in self.settings.founding:
+            if name == self.settings.name:
+                continue
+            link = PeerLink(name, address, self._peer_tls)
+            try:
+                heard = link.hear(FOUND_HEAR_S)
+            except PeerError as error:
+                raise NoLeader(
+                    f"a ledger is founded when all its members hear each other: {error}",
+                    where=name,
+                    retry_ms=500,
+                ) from None
+            finally:
+                link.close()
+            if heard.genesis != self.genesis:
+                raise NodeError("it was started with another genesis", where=name, fix="give all the same")
+            if heard.vote.head is not None and heard.vote.head.block > 0:
+                raise NodeError(
+                    f"it has applied block {heard.vote.head.block} already: etcd has lost this ledger",
+                    where=name,
+                    fix="run `sudur node reseed`; start without --members",
+                )
+            listed.append(ListedMember(name, heard.vote.member, address))
+        members = Members.of_members(listed, 1)
+        transition = rules.genesis(leaf)
+        block = candidate_block(None, Tree.empty(), transition, pack(transition.leaves), members=1)
+        self._etcd.swap(
+            [Guard(self._keys.head, None), Guard(self._keys.members, None)],
+            [Put(self._keys.head, block.head.encode()), Put(self._keys.members, members.encode())],
+        )
+        _log.info("founded", members=[one.name for one in listed])
+        return self._journal.head()
+
+    # --- catching up ---
+
+    def _level(self, standing: Standing, head: Head) -> None:
+        """Apply all that etcd holds, and enter its epoch."""
+        snapshot = self.replica.snapshot
+        if snapshot is None and head.block == 0 and self.settings.genesis_leaf is not None:
+            self.replica.found(self.settings.genesis_leaf, head)
+        elif snapshot is None or not snapshot.head.same_tree(head):
+            self._fetch(head)
+        if standing is Standing.NEW_EPOCH:
+            self.replica.enter(head)
+            _log.info("entered", epoch=head.epoch, block=head.block)
+
+    def _fetch(self, head: Head) -> None:
+        """Catch up to ``head`` from whichever peer has it."""
+        snapshot = self.replica.snapshot
+        missing = head.block if snapshot is None else head.block - snapshot.head.block
+        if snapshot is not None and missing == 1 and self._fetch_newest(head):
+            return
+        problems = []
+        for link in self._sources():
+            try:
+                self._stream(link, head)
+                return
+            except PeerError as error:
+                if isinstance(error, PeerWrong) and self._has_parted(link, head):
+                    self.replica.abandon(head)
+                    raise NoLeader(
+                        "this member's chain is not the one that was kept: it begins anew", retry_ms=500
+                    ) from None
+                problems.append(str(error))
+        if self._fetch_newest(head):
+            return
+        raise NoMajority(
+            f"block {head.block} cannot be had from any member: {'; '.join(problems) or 'none is known'}",
+            where="peers",
+            fix="bring up a member that has it",
+        )
+
+    def _sources(self) -> list[PeerLink]:
+        """The other members, those first that have more."""
+        if self._peers is None:
+            return []
+        heard: dict[str, Heard] = {}
+        for link in self._peers.links:
+            with suppress(PeerError):
+                heard[link.name] = link.hear()
+        held = [link for link in self._peers.links if link.name in heard]
+        return sorted(held, key=lambda link: -_block(heard[link.name]))
+
+    def _fetch_newest(self, head: Head) -> bool:
+        """The one block that is missing, by its digest: held here, or at a peer."""
+        snapshot = self.replica.snapshot
+        if snapshot is None or head.block != snapshot.head.block + 1 or head.epoch != self.replica.vote.epoch:
+            return False
+        packed = self.replica.body(head.block, head.digest)
+        links = () if self._peers is None else self._peers.links
+        for link in links:
+            if packed is not None:
+                break
+            with suppress(PeerError):
+                packed = link.body(head.block, head.digest)
+        if packed is None:
+            return False
+        self.replica.apply_body(head, packed)
+        return True
+
+    def _stream(self, link: PeerLink, head: Head) -> None:
+        """Stream what is missing from one peer, up to what it has of ``head``'s chain. Raises PeerError."""
+        source = link.blocks()
+        trusted = TrustedHead(head.size, head.root)
+        try:
+            with self.replica.catching_up() as reached:
+                terms = Terms(
+                    reached=_logged(reached, head),
+                    dress=lambda made: replace(made, epoch=head.epoch, members=head.members),
+                    stop=self._stopping,
+                )
+                catch_up(
+                    self._store,
+                    source,
+                    lambda size, note: trusted,
+                    genesis=self.genesis,
+                    until=head.size,
+                    at=self.replica.snapshot,
+                    terms=terms,
+                )
+        finally:
+            source.close()
+
+    def _has_parted(self, link: PeerLink, head: Head) -> bool:
+        """Whether it is this member's own chain that is not the one which a later epoch was opened with."""
+        snapshot = self.replica.snapshot
+        if snapshot is None or head.epoch <= self.replica.vote.epoch:
+            return False
+        own = snapshot.head
+        try:
+            theirs = link.root_after(own.block)
+            if theirs is None or theirs == (own.size, own.root):
+                return False
+            size, root = theirs
+            verify_consistency(size, root, head.size, head.root, link.consistency(size, head.size))
+        except (PeerError, VerificationError):
+            return False
+        return True
+
+    def _fetch_release(self) -> None:
+        """The signed checkpoint of what is applied here, when the leader's word of it was missed."""
+        snapshot = self.replica.snapshot
+        if snapshot is None or self._peers is None:
+            return
+        newest = self._publications
+        if newest is not None and newest.newest.head.block >= snapshot.head.block:
+            return
+        with suppress(SudurError):
+            held = self._store.checkpoint(snapshot.head.size)
+            self._publish(Published(snapshot.head, held, snapshot.state, snapshot.tree))
+            return
+        for link in self._peers.links:
+            with suppress(SudurError):
+                self.released(snapshot.head, link.checkpoint(snapshot.head.size))
+                return
+
+    # --- leading ---
+
+    def _lead(self, members: Members) -> None:
+        """One term: from the hearing of marks to the loss of the lease."""
+        peers = self._peers
+        assert peers is not None
+        heard = peers.hear(hearing(len(members)) - 1)
+        self._check_clock(heard)
+        # A journal of the term's own: what it pins begins here, after the marks were heard.
+        journal = EtcdJournal(self._etcd, self._keys, members.encode())
+        try:
+            head = journal.head()
+            check_may_lead(
+                self.replica.vote,
+                [one.vote for one in heard],
+                len(members),
+                members.version,
+                head,
+                self.replica.root_after,
+            )
+            copies: Copies = ClusterCopies(self.replica, peers, journal)
+            committer = Committer(self._store, journal, copies, self._signers, self.settings.observe)
+            self._publish(committer.published)
+            sequencer = Sequencer(
+                self._store,
+                committer,
+                self._clock,
+                self.settings.sequencer,
+                self.publications,
+                disk_path=self.settings.data_dir,
+                free=self.settings.free,
+            )
+            sequencer.on_answers(self._answered)
+            sequencer.start()
+            self._leader = self.settings.name
+            self._tell(None)
+            self._sequencer = sequencer
+            assert head is not None
+            _log.info("leading", epoch=head.epoch, block=head.block, size=head.size)
+            try:
+                while self._lease.held and not sequencer.over and not self._stopping.is_set():
+                    self._nudge.wait(_TERM_LOOK_S)
+                    self._nudge.clear()
+            finally:
+                self._sequencer = None
+                self._fault = NoLeader("the term has just ended", retry_ms=200)
+                sequencer.stop()
+                _log.info("term ended", over=sequencer.over, lease=self._lease.held)
+        finally:
+            journal.close()
+
+    def _check_clock(self, heard: Sequence[Heard]) -> None:
+        """Refuse to lead with a clock that most others do not share. Raises ClockUnsound."""
+        now = time.time_ns() // 1_000_000
+        off = [one for one in heard if abs(one.time_ms - now) > MOST_CLOCK_OFFSET_MS]
+        if heard and len(off) * 2 > len(heard):
+            raise ClockUnsound(
+                f"this clock is more than {MOST_CLOCK_OFFSET_MS // 1000} s off those of"
+                f" {', '.join(one.name for one in off)}",
+                where="clock",
+                fix="set the clock; another member leads meanwhile",
+            )
+
+    def _answered(self) -> None:
+        for hook in self._answer_hooks:
+            hook()
+
+
+def _block(heard: Heard) -> int:
+    return -1 if heard.vote.head is None else heard.vote.head.block
+
+
+def _logged(reached: Callable[[Snapshot], None], head: Head) -> Callable[[Snapshot], None]:
+    def tell(snapshot: Snapshot) -> None:
+        reached(snapshot)
+        _log.info("caught up", block=snapshot.head.block, size=snapshot.head.size, of=head.size)
+
+    return tell
