@@ -69,7 +69,7 @@ def judge(error: grpc.RpcError, address: str, what: str) -> Failure:
 
 
 def _connection_fix(details: str) -> str:
-    if "CERTIFICATE" in details.upper():
+    if any(word in details for word in ("CERTIFICATE", "Hostname Verification", "verification check")):
         return "check that both sides have certificates of one CA, valid today, with this host's name"
     if "handshake" in details.lower() or "WRONG_VERSION" in details:
         return "one side speaks TLS and the other does not, or not as this one does"
