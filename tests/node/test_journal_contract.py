@@ -12,7 +12,8 @@ import pytest
 
 from node.cluster.etcd_journal import EtcdJournal, Keys
 from node.errors import Conflict
-from node.journal import CandidateBlock, EmbeddedJournal, Head, Journal
+from node.head import Head
+from node.journal import CandidateBlock, EmbeddedJournal, Journal
 from node.store import Store
 from tests.cluster.etcds import Etcds
 from tests.node.candidates import block_after, block_zero
