@@ -65,6 +65,19 @@ def test_it_lives_for_as_long_as_it_is_renewed(client: EtcdClient, key: bytes) -
         assert lease.leader() == b"n1"
 
 
+def test_it_is_renewed_beside_a_member_that_stands_still(etcds: Etcds, key: bytes) -> None:
+    still, other = etcds.followers()
+    endpoints = (still.endpoint, other.endpoint, etcds.leader().endpoint)
+    with closing(etcds.client(*endpoints)) as client, closing(LeaderLease(client, key, b"n1")) as lease:
+        assert lease.campaign()
+        still.pause()
+        until = time.monotonic() + 5.0
+        wait_until(lambda: not lease.held or time.monotonic() > until, "some lives have passed")
+        still.resume()
+        assert lease.held
+        assert lease.leader() == b"n1"
+
+
 def test_who_dies_loses_it(steady: Etcds, client: EtcdClient, key: bytes) -> None:
     with ExitStack() as stack:
         second = stack.enter_context(closing(LeaderLease(client, key, b"n2", ttl_s=1)))
