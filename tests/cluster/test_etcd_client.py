@@ -84,6 +84,14 @@ def test_leases(client: EtcdClient, key: bytes) -> None:
         client.renew(lease)
 
 
+def test_a_put_under_a_lease_that_is_over_is_not_made(client: EtcdClient, key: bytes) -> None:
+    lease, _ = client.grant(2)
+    client.revoke(lease)
+    with pytest.raises(LeaseGone):
+        client.swap([], [Put(key, b"x", lease)])
+    assert client.get(key) is None
+
+
 def test_status_and_members(steady: Etcds, client: EtcdClient) -> None:
     (member,) = steady.members
     status = client.status(member.endpoint)
@@ -190,6 +198,14 @@ UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
             Fate.NOT_DONE,
             False,
         ),
+        (
+            grpc.StatusCode.NOT_FOUND,
+            "etcdserver: requested lease not found",
+            LeaseGone,
+            Fate.NOT_DONE,
+            False,
+        ),
+        (grpc.StatusCode.DATA_LOSS, "etcdserver: corrupt cluster", EtcdRefused, Fate.OPEN, False),
         (grpc.StatusCode.PERMISSION_DENIED, "x", EtcdRefused, Fate.NOT_DONE, False),
         (grpc.StatusCode.UNIMPLEMENTED, "x", EtcdRefused, Fate.NOT_DONE, False),
     ],
