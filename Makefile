@@ -59,7 +59,7 @@ bench: $(STAMP) ## measure the claims in docs/benchmarks.md
 # --- checking ----------------------------------------------------------------------------------
 
 .PHONY: test
-test: check ## everything: style, types, import contracts, generated code, all tests
+test: check etcd ## everything: style, types, import contracts, generated code, all tests
 	@echo "test: pytest"
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
@@ -82,6 +82,10 @@ types: $(STAMP) ## strict types
 imports: $(STAMP) ## who may import whom
 	@echo "check: import contracts"
 	@$(BIN)/lint-imports
+
+.PHONY: etcd
+etcd: ## install etcd, which the cluster's tests start, if it is missing (Debian and its like)
+	@bash .ci/etcd
 
 # --- generated code ----------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import tomllib
 import unicodedata
@@ -78,7 +79,7 @@ def test_packages_are_typed(package: str) -> None:
 
 
 def test_scripts_are_executable_and_parse() -> None:
-    for script in ("run", "lock"):
+    for script in ("run", "lock", "etcd"):
         path = ROOT / ".ci" / script
         assert path.stat().st_mode & 0o111
         subprocess.run(["bash", "-n", str(path)], check=True)
@@ -95,6 +96,33 @@ def test_find_python_says_what_is_missing() -> None:
     assert result.stdout == ""
     assert "no-such-python" in result.stderr
     assert "PYTHON=" in result.stderr
+
+
+def test_etcd_is_left_alone_when_it_is_here(tmp_path: Path) -> None:
+    script = str(ROOT / ".ci" / "etcd")
+    for name in ("etcd", "etcdctl"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    bash = shutil.which("bash")
+    assert bash is not None
+    done = subprocess.run([bash, script], env={"PATH": str(tmp_path)}, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_a_machine_that_cannot_install_etcd_says_what_to_do(tmp_path: Path) -> None:
+    bash = shutil.which("bash")
+    assert bash is not None
+    done = subprocess.run(
+        [bash, str(ROOT / ".ci" / "etcd")],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "etcd-server etcd-client" in done.stdout
+    assert "apt-get" in done.stderr
+    assert "not cluster" in done.stderr
 
 
 def test_samples_are_small_and_in_three_languages() -> None:

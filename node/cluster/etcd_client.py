@@ -355,10 +355,10 @@ class EtcdClient:
                     failure = self._failure(error, to, what)
                     cause = error
                 doubt |= changes and failure.fate is Fate.OPEN
+                if failure.elsewhere and self._first == first:  # or another thread has turned already
+                    self._first = (first + 1) % len(self._endpoints)
                 if not failure.elsewhere or time.monotonic() >= until or self._closed.is_set():
                     raise (unknown(failure, what) if doubt else failure.error) from cause
-                if self._first == first:  # or another thread has turned already
-                    self._first = (first + 1) % len(self._endpoints)
             # All failed: an election, or the network. Not in a tight loop.
             self._closed.wait(min(pause, max(until - time.monotonic(), 0)))
             pause = min(2 * pause, _LONGEST_PAUSE_S)

@@ -12,7 +12,7 @@ from typing import Final
 
 import grpc
 
-from node.errors import EtcdError, EtcdFull, EtcdRefused, EtcdUnavailable, OutcomeUnknown
+from node.errors import EtcdError, EtcdFull, EtcdRefused, EtcdUnavailable, LeaseGone, OutcomeUnknown
 
 
 class Fate(Enum):
@@ -53,6 +53,16 @@ def judge(error: grpc.RpcError, address: str, what: str) -> Failure:
             fix="compact and defragment etcd, disarm its NOSPACE alarm, and see docs/operations.md",
         )
         return Failure(full, Fate.NOT_DONE, elsewhere=False)
+    if details == "etcdserver: requested lease not found":
+        gone = LeaseGone(f"{what}: the lease ran out or was revoked", where=address, fix="ask for a new one")
+        return Failure(gone, Fate.NOT_DONE, elsewhere=False)
+    if code is grpc.StatusCode.DATA_LOSS:
+        corrupt = EtcdRefused(
+            f"{what}: etcd's members found that they differ",
+            where=address,
+            fix="rebuild etcd as its manual says; the ledger is with the nodes, see `sudur node reseed`",
+        )
+        return Failure(corrupt, Fate.OPEN, elsewhere=False)
     if code in _REFUSALS:
         refused = EtcdRefused(said, where=address, fix="check what serves at this address, and its rights")
         return Failure(refused, Fate.NOT_DONE, elsewhere=False)
@@ -69,7 +79,7 @@ def judge(error: grpc.RpcError, address: str, what: str) -> Failure:
 
 
 def _connection_fix(details: str) -> str:
-    if "CERTIFICATE" in details.upper():
+    if any(word in details for word in ("CERTIFICATE", "Hostname Verification", "verification check")):
         return "check that both sides have certificates of one CA, valid today, with this host's name"
     if "handshake" in details.lower() or "WRONG_VERSION" in details:
         return "one side speaks TLS and the other does not, or not as this one does"

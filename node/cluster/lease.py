@@ -20,6 +20,7 @@ TTL_S: Final = 2
 """Also the least that etcd grants under its default election timeout."""
 BEATS: Final = 4
 """Renewals within one life of the lease."""
+_SOON_S: Final = 0.05
 
 
 def boot_time() -> float:
@@ -128,7 +129,8 @@ class _Heartbeat:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._closed.wait(self._ttl_s / BEATS):
+        pause = self._ttl_s / BEATS
+        while not self._closed.wait(pause):
             # Counted from before the request: etcd cannot have begun to count earlier.
             began = boot_time()
             try:
@@ -137,5 +139,7 @@ class _Heartbeat:
                 self._until = began
                 return
             except EtcdError:
-                continue  # until the time is over, the next beat may get through
-            self._until = began + left
+                pause = _SOON_S  # another endpoint, while there is time
+            else:
+                pause = self._ttl_s / BEATS
+                self._until = began + left

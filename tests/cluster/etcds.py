@@ -276,6 +276,11 @@ class Etcds:
         assert self._tls is None, "the tests have no etcdctl over TLS"
         return self._run_etcdctl(f"--endpoints={member.url}", *arguments)
 
+    def etcdctl_error(self, member: Member, *arguments: str) -> str:
+        """What etcdctl says when it fails; empty when it does not."""
+        done = self._call_etcdctl(f"--endpoints={member.url}", *arguments)
+        return "" if done.returncode == 0 else done.stderr
+
     # --- inside ---
 
     def _founding(self) -> list[str]:
@@ -296,9 +301,14 @@ class Etcds:
                 return False
         return status.leader == status.member_id
 
+    def _run_etcdctl(self, *arguments: str) -> str:
+        done = self._call_etcdctl(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     @staticmethod
-    def _run_etcdctl(*arguments: str) -> str:
-        done = subprocess.run(
+    def _call_etcdctl(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             ["etcdctl", *arguments],
             env={**_bare_environment(), "ETCDCTL_API": "3"},
             capture_output=True,
@@ -306,8 +316,6 @@ class Etcds:
             timeout=DEADLINE_S,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
     @staticmethod
     @contextmanager
