@@ -2,6 +2,6 @@
 
 import os
 
-# gRPC would write a line of its own, in no form of ours, for each handshake that fails; it reads this
+# gRPC would write lines of its own, in no form of ours, for each handshake that fails; it reads this
 # when it is first imported.
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")

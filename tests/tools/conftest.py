@@ -12,7 +12,8 @@ from tests.tools.offices import Offices, offices
 
 @pytest.fixture(autouse=True)
 def _no_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SUDUR_PASSPHRASE", raising=False)
+    for name in ("PASSPHRASE", "TLS_CA", "TLS_CERT", "TLS_KEY"):
+        monkeypatch.delenv(f"SUDUR_{name}", raising=False)
 
 
 @pytest.fixture

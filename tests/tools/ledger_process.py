@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,14 +31,16 @@ class Ledger:
 
 
 @contextmanager
-def running(root: Path, *, keys: int = 3, threshold: int = 2) -> Iterator[Ledger]:
-    """A new ledger in ``root``, with its node; which must end well."""
+def running(
+    root: Path, *, keys: int = 3, threshold: int = 2, options: Sequence[str | Path] = ()
+) -> Iterator[Ledger]:
+    """A new ledger in ``root``, with its node, started with these options too; which must end well."""
     authority = root / "authority"
     founded = ["authority", "init", "--dir", str(authority), "--origin", "test.example/changes"]
     assert run([*founded, "--keys", str(keys), "--threshold", str(threshold)]) == 0
     node = start("node", "start", "--data", root / "data", "--genesis", authority / "genesis.leaf",
                  "--log-key", authority / "log.key.json",
-                 "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")  # fmt: skip
+                 "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", *options)  # fmt: skip
     try:
         assert node.stdout is not None
         line = node.stdout.readline()

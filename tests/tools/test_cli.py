@@ -28,6 +28,7 @@ GROUPS = [
     ["registry"],
     ["node"],
     ["log"],
+    ["tls"],
 ]
 COMMANDS = [
     [],
@@ -74,6 +75,8 @@ COMMANDS = [
     ["log", "head"],
     ["log", "entry"],
     ["log", "prove"],
+    ["tls"],
+    *(["tls", one] for one in ("init", "add", "renew", "show")),
     ["demo"],
 ]
 

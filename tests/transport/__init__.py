@@ -1,0 +1,1 @@
+"""Tests of TLS: certificate files, and why connections fail."""
