@@ -25,7 +25,9 @@ from node.reads import Reads
 from node.releases import Releases
 from node.resources import Resources
 from node.run import HttpServer, listen_at
+from node.tls import TlsCredentials
 from node.writes import Writes
+from transport.certificates import Purpose
 
 _LINGER_S = 0.1
 _log = structlog.get_logger("node.run")
@@ -100,8 +102,11 @@ async def start_mirror(
         disk_floor=settings.disk_floor,
         failed=lambda code: metrics.mirror_faults.labels(code).inc(),
     )
+    tls = None if settings.tls is None else TlsCredentials(settings.tls, Purpose.SERVER)
+    if tls is not None:
+        metrics.certificates(tls)
     listener = listen_at("HTTP", settings.http)
-    grpc_server = GrpcServer(settings)
+    grpc_server = GrpcServer(settings, tls)
     try:
         # gRPC would write lines of its own to stderr about a port that is taken.
         listen_at("gRPC", settings.grpc).close()
@@ -119,7 +124,7 @@ async def start_mirror(
             yield None
             return
         http_address = Address(settings.http.host, listener.getsockname()[1])
-        resources_url = settings.public_url or f"http://{http_address}"
+        resources_url = settings.public_url or f"{'http' if tls is None else 'https'}://{http_address}"
         reads = Reads(copy)
         letters = NoLetters(mirror)
         writes = Writes(copy, mirror, letters, metrics)
@@ -140,7 +145,7 @@ async def start_mirror(
         )
         unready = partial(_unready, mirror, writes)
         app = make_app(reads, inquiries, Resources(copy, reads), metrics, unready, mirror)
-        http_server = HttpServer(Edge(app, metrics), settings)
+        http_server = HttpServer(Edge(app, metrics), settings, tls)
         # Healthy: it does what it is for, with a link or without.
         await grpc_server.set_serving(True)
         await grpc_server.start(servicer)
