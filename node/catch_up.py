@@ -194,8 +194,10 @@ class _Run:
         run = cls(at, name, genesis)
         ends: float | None = None
         while run._leaves < terms.run_leaves and run._bytes < RUN_BYTES and run._tree.size != until:
+            # Without an end, a run ends where a checkpoint does: only there can it be shown to anybody.
+            amid = until is None and bool(run.blocks) and run.blocks[-1].block.note is None
             try:
-                found = fetched.take(terms.patience_s, ends)
+                found = fetched.take(terms.patience_s, None if amid else ends)
             except PeerError:
                 # What has come whole is used before a broken link is spoken of.
                 if run.blocks:
@@ -312,9 +314,7 @@ def _write(
     note = one.block.note
     if note is not None:
         _check_note(note, transition.state, made.head, name)
-    store.apply(made)
-    if note is not None:
-        store.keep_checkpoint(made.head.size, note)
+    store.apply(made, note)
     return Snapshot(made.head, transition.state, one.tree)
 
 

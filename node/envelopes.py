@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from ledger.envelopes import REQUEST_WINDOW_MS, Envelope, Verb, digest_of, request_message
 from ledger.errors import (
@@ -56,6 +56,22 @@ class Kept:
 
     digest: bytes
     until_ms: int
+
+
+class Letters(Protocol):
+    """What the doors ask of whoever keeps envelopes: :class:`Envelopes`, or a mirror, which keeps none."""
+
+    def put(self, asked: Authorization, data: bytes) -> Kept:
+        """See :class:`Envelopes`."""
+
+    def get(self, asked: Authorization, digest: bytes) -> bytes:
+        """See :class:`Envelopes`."""
+
+    def drop(self, asked: Authorization, digest: bytes) -> bool:
+        """See :class:`Envelopes`."""
+
+    def check_named(self, leaf: bytes, packed: bytes) -> None:
+        """See :class:`Envelopes`."""
 
 
 class Envelopes:

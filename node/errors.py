@@ -61,6 +61,19 @@ class ReadOnly(RetryableError):
     code = "READ_ONLY"
 
 
+class IsMirror(ReadOnly):
+    """A mirror takes nothing that is to be written. ``submit_at``: the node that it follows."""
+
+    code = "MIRROR"
+
+    def __init__(self, what: str, *, submit_at: str, where: str = "", fix: str = "") -> None:
+        super().__init__(what, retry_ms=60_000, where=where, fix=fix)
+        self.submit_at = submit_at
+
+    def details(self) -> dict[str, str]:
+        return {"submit_at": self.submit_at}
+
+
 class ClockUnsound(ReadOnly):
     """The clock jumped, or does not go with the ledger's time; a seal could not be taken back."""
 

@@ -28,7 +28,7 @@ from ledger.records import MAX_RECORDS
 from ledger.rules_v1 import CLAIMED_FUTURE_MS, CLAIMED_PAST_MS
 from ledger.submissions import SubmissionLeaf
 from node.config import MAX_BULK, MEBIBYTE, Address, RequestLimits, Settings
-from node.envelopes import Authorization, Envelopes
+from node.envelopes import Authorization, Letters
 from node.errors import NodeError, Stopping, TooManyStreams
 from node.grpc_answers import (
     blocks_response,
@@ -40,6 +40,7 @@ from node.grpc_answers import (
 from node.grpc_errors import Refusal, fault, refuse
 from node.inquiries import Inquiries
 from node.metrics import Metrics
+from node.mirror import Mirror
 from node.reads import BlockHead, Reads
 from node.releases import Releases
 from node.sequencer import Placement
@@ -205,12 +206,13 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         reads: Reads,
         inquiries: Inquiries,
         writes: Writes,
-        envelopes: Envelopes,
+        envelopes: Letters,
         releases: Releases,
         metrics: Metrics,
         watches: Watches,
         limits: RequestLimits,
         resources_url: str,
+        mirror: Mirror | None = None,
     ) -> None:
         self.metrics = metrics
         self.watches = watches
@@ -221,6 +223,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self._releases = releases
         self._limits = limits
         self._resources_url = resources_url
+        self._mirror = mirror
 
     def _check_running(self) -> None:
         if self._writes.stopping.is_set():
@@ -255,6 +258,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
                 claimed_past_ms=CLAIMED_PAST_MS,
                 claimed_future_ms=CLAIMED_FUTURE_MS,
             ),
+            mirror=None if self._mirror is None else _mirror(self._mirror),
         )
 
     @_unary(_in_submission)
@@ -474,6 +478,17 @@ def _placement(place: Placement) -> ledger_pb2.Placement:
         block_size=place.block_size,
         time_ms=place.time_ms,
         repeat=place.repeat,
+    )
+
+
+def _mirror(mirror: Mirror) -> ledger_pb2.Mirror:
+    contact = mirror.contact
+    return ledger_pb2.Mirror(
+        submit_at=contact.address,
+        head_age_ms=mirror.head_age_ms,
+        heard_ms=contact.heard_ms,
+        blocks_behind=mirror.behind,
+        fault=contact.fault,
     )
 
 

@@ -29,6 +29,7 @@ from node.grpc_api import SOFTWARE_VERSION
 from node.http_edge import PROBLEM, fault, problem, problem_of
 from node.inquiries import AgencyFigures, Inquiries
 from node.metrics import MEDIA_TYPE, Metrics
+from node.mirror import Mirror
 from node.reads import Reads
 from node.resources import BYTES, IMMUTABLE, JSON, NEVER, NEWEST, TEXT, Resource, Resources
 
@@ -73,6 +74,7 @@ def make_app(
     resources: Resources,
     metrics: Metrics,
     readiness: Callable[[], list[str]],
+    mirror: Mirror | None = None,
 ) -> FastAPI:
     """The application of one node. ``readiness`` gives the reasons why no submission is taken now."""
     app = FastAPI(
@@ -89,7 +91,7 @@ def make_app(
     _add_static(app, resources)
     _add_json(app, reads, metrics)
     _add_inquiries(app, inquiries)
-    _add_operations(app, reads, metrics, readiness)
+    _add_operations(app, reads, metrics, readiness, mirror)
     return app
 
 
@@ -299,20 +301,40 @@ def _newest(answer: Json) -> Response:
     return Response(body, 200, {"cache-control": NEWEST}, JSON)
 
 
+def _mirror(mirror: Mirror) -> models.MirrorState:
+    contact = mirror.contact
+    return models.MirrorState(
+        follows=contact.address,
+        head_age_ms=mirror.head_age_ms,
+        contact_age_ms=mirror.contact_age_ms,
+        blocks_behind=mirror.behind,
+        fault=contact.fault,
+    )
+
+
 def _check_named(size: int, where: str) -> None:
     """Over gRPC 0 means the newest; here it would be a path whose answer changes."""
     if size == 0:
         raise FormatError("no checkpoint has size 0", where=where, fix="take the size from /checkpoint")
 
 
-def _add_operations(app: FastAPI, reads: Reads, metrics: Metrics, readiness: Callable[[], list[str]]) -> None:
+def _add_operations(
+    app: FastAPI,
+    reads: Reads,
+    metrics: Metrics,
+    readiness: Callable[[], list[str]],
+    mirror: Mirror | None,
+) -> None:
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
         return JSONResponse(app.openapi(), headers={"cache-control": NEWEST})
 
     @app.get("/healthz", tags=["operations"], summary="The process answers", response_model=models.Alive)
     async def alive() -> Response:
-        return _json(models.Alive(), NEVER)
+        answer = models.Alive(mirror=None if mirror is None else _mirror(mirror))
+        return Response(
+            answer.model_dump_json(exclude_none=mirror is None), 200, {"cache-control": NEVER}, JSON
+        )
 
     @app.get(
         "/readyz",

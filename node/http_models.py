@@ -371,7 +371,18 @@ class Readiness(Model):
     block: int
 
 
+class MirrorState(Model):
+    """How old what a mirror serves is, and how it stands with the node that it follows."""
+
+    follows: str = Field(examples=["ledger.example:7070"])
+    head_age_ms: int = Field(description="since the newest block was sealed", examples=[800])
+    contact_age_ms: int | None = Field(description="since it heard of that node", examples=[120])
+    blocks_behind: int = Field(description="as that node last said", examples=[0])
+    fault: str = Field(description="why there is no link; empty while there is one", examples=[""])
+
+
 class Alive(Model):
     """The process answers."""
 
     alive: bool = True
+    mirror: MirrorState | None = Field(None, description="of a mirror alone")

@@ -33,6 +33,15 @@ class Gauges:
     envelope_bytes: Callable[[], float]
 
 
+@dataclass(frozen=True, slots=True)
+class MirrorGauges:
+    """The same, of a mirror."""
+
+    head_age_s: Callable[[], float]
+    contact_age_s: Callable[[], float]
+    blocks_behind: Callable[[], float]
+
+
 class Metrics:
     """The node's counters. Every method may be called from any thread."""
 
@@ -44,6 +53,9 @@ class Metrics:
         self.records = self._counter("records", "Records appended")
         self.changes = self._counter("registry_changes", "Registry changes appended")
         self.proofs = self._counter("proofs", "Proofs served, by kind", "kind")
+        self.mirror_faults = self._counter(
+            "mirror_faults", "Times that a mirror lost the node it follows, by reason", "reason"
+        )
         self.envelopes_put = self._counter("envelopes_put", "Envelopes put, those that were here already too")
         self.envelopes_fetched = self._counter("envelopes_fetched", "Envelopes handed out")
         self.envelopes_dropped = self._counter("envelopes_dropped", "Envelopes dropped by their recipients")
@@ -96,6 +108,18 @@ class Metrics:
         for credentials in used:
             for path in credentials.expiries():
                 gauge.labels(str(path)).set_function(partial(_expiry, credentials, path))
+
+    def mirror(self, mirror: MirrorGauges) -> None:
+        """Have a mirror's values read at every scrape. Call once."""
+        self._gauge("mirror_head_age_seconds", "Since the newest block served was sealed").set_function(
+            mirror.head_age_s
+        )
+        self._gauge(
+            "mirror_contact_age_seconds", "Since anything came from the node followed; -1: never"
+        ).set_function(mirror.contact_age_s)
+        self._gauge("mirror_blocks_behind", "Blocks missing, as the node followed last said").set_function(
+            mirror.blocks_behind
+        )
 
     def published(self, *, size: int, block: int, time_ms: int) -> None:
         """A block was published."""

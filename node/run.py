@@ -96,11 +96,11 @@ async def start_node(
     tls = None if settings.tls is None else TlsCredentials(settings.tls, Purpose.SERVER)
     if tls is not None:
         metrics.certificates(tls)
-    listener = _listen("HTTP", settings.http)
+    listener = listen_at("HTTP", settings.http)
     grpc_server = GrpcServer(settings, tls)
     try:
         # gRPC would write lines of its own to stderr about a port that is taken.
-        _listen("gRPC", settings.grpc).close()
+        listen_at("gRPC", settings.grpc).close()
         grpc_address = grpc_server.listen()
         ledger = _open(settings, signers, genesis_leaf, metrics)
         try:
@@ -255,7 +255,7 @@ async def _tell_health(server: GrpcServer, unready: Callable[[], list[str]]) -> 
 # --- HTTP --------------------------------------------------------------------------------------
 
 
-def _listen(what: str, address: Address) -> socket.socket:
+def listen_at(what: str, address: Address) -> socket.socket:
     """A listening socket. Raises NodeError when the port is taken, or the host is not ours."""
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(

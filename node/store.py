@@ -491,11 +491,12 @@ class Store:
 
     # --- writing ---
 
-    def apply(self, block: CandidateBlock) -> None:
+    def apply(self, block: CandidateBlock, note: bytes | None = None) -> None:
         """Write a block and all that follows from it, durably: one batch, one fsync.
 
-        Applying the block that is the head already does nothing. Raises Conflict for a block that
-        does not extend the store; any other error leaves the outcome unknown until :meth:`reopen`.
+        ``note`` is its signed checkpoint, for whoever has that from others. Applying the block that is
+        the head already does nothing. Raises Conflict for a block that does not extend the store; any
+        other error leaves the outcome unknown until :meth:`reopen`.
         """
         size = 0 if self._head is None else self._head.size
         if self._head == block.head:
@@ -515,6 +516,8 @@ class Store:
         settled = {key for key in self._prepared if codec.read_u64(key[:8]) <= block.head.block}
         for key in settled:
             batch.delete(PREPARED, key)
+        if note is not None:
+            batch.put(CHECKPOINTS, codec.u64(block.head.size), note)
         self._db.write(batch)
         self._db.sync()
         self._head, self._state, self._tail = block.head, block.transition.state, tail

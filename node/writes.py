@@ -16,7 +16,7 @@ from typing import Final
 from ledger.errors import FormatError, SudurError, TooLarge, WrongLedger
 from ledger.hashing import HASH_SIZE
 from node.config import MAX_BULK
-from node.envelopes import Envelopes, may_name
+from node.envelopes import Letters, may_name
 from node.errors import ReadOnly, RetryableError, Stopping
 from node.grpc_errors import reason_of
 from node.ledger_copy import LedgerCopy
@@ -39,9 +39,7 @@ class Answer:
 class Writes:
     """Hands submissions on. Belongs to the event loop that it is made on."""
 
-    def __init__(
-        self, copy: LedgerCopy, submitter: Submitter, envelopes: Envelopes, metrics: Metrics
-    ) -> None:
+    def __init__(self, copy: LedgerCopy, submitter: Submitter, envelopes: Letters, metrics: Metrics) -> None:
         self._copy = copy
         self._submitter = submitter
         self._envelopes = envelopes

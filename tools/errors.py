@@ -208,6 +208,12 @@ class ReadOnly(Unavailable):
     code = "READ_ONLY"
 
 
+class IsMirror(ToolError):
+    """The node is a mirror, which only reads: submissions go to the node that it follows."""
+
+    code = "MIRROR"
+
+
 class ClockUnsound(Unavailable):
     code = "CLOCK_UNSOUND"
 

@@ -17,8 +17,8 @@ from ledger.signatures import Signer
 from tools.errors import EXIT_NOT_GENUINE, KeyFileError, Usage
 from tools.files import read_file
 from tools.keyfile import KeyFile
-from tools.options import Json_, PassphraseFile
-from tools.pinning import load_trust
+from tools.options import Json_, PassphraseFile, channels
+from tools.pinning import load_trust, only_ledger
 from tools.ui import Passphrase, emit_json, remark, say
 
 if TYPE_CHECKING:
@@ -48,14 +48,25 @@ class LogFormat(StrEnum):
 def start(
     data: _Data,
     log_key: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
             metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="The log's private key (log.key.json). Repeatable.",
+            help="The log's private key (log.key.json). Repeatable. A mirror has none.",
         ),
-    ],
+    ] = None,
+    follow: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDR[,ADDR…]",
+            help="Be a mirror: follow these nodes, the next when one fails. It needs --trust.",
+        ),
+    ] = "",
+    trust: Annotated[
+        Path | None,
+        typer.Option(metavar="TRUST.json", exists=True, dir_okay=False, help="What a mirror believes."),
+    ] = None,
     genesis: Annotated[
         Path | None,
         typer.Option(
@@ -122,14 +133,27 @@ def start(
 
     It prints its addresses, as one line of JSON, as soon as it serves; its log goes to stderr.
 
+    A mirror (--follow) is a copy for reading: it checks all that it takes over, and serves it without a link.
+
     Example: sudur node start --data data --genesis authority/genesis.leaf --log-key authority/log.key.json
+    Example: sudur node start --data mirror --follow node.example:7070 --trust trust.json
     """
     from node.config import MEBIBYTE, Address, EnvelopeLimits, Settings
     from node.errors import NodeError
     from node.logs import configure_logs
+    from node.mirror import MirrorSettings
+    from node.remote_blocks import CHANNEL_OPTIONS
     from node.run import RunningNode, run
+    from node.run_mirror import RunningMirror, run_mirror
 
-    signers = open_log_keys(log_key, Passphrase(passphrase_file))
+    if bool(follow) == bool(log_key):
+        raise Usage(
+            "a node that decides has the log's key, a mirror follows one and has none",
+            where="--log-key, --follow",
+            fix="give one of the two",
+        )
+    if bool(follow) != (trust is not None) or (follow and genesis is not None):
+        raise Usage("a mirror needs --trust, and has no --genesis; another node has no --trust")
     try:
         settings = Settings(
             data_dir=data,
@@ -151,13 +175,21 @@ def start(
         )
     except NodeError as error:
         raise Usage(error.what, where=error.where, fix=error.fix) from None
-    leaf = None if genesis is None else read_file(genesis, MAX_LEAF_SIZE)
 
-    def ready(running: RunningNode) -> None:
-        addresses = {"grpc": str(running.grpc), "http": str(running.http), "url": running.resources_url}
-        typer.echo(json.dumps(addresses))
+    def ready(running: RunningNode | RunningMirror) -> None:
+        told = {"grpc": str(running.grpc), "http": str(running.http), "url": running.resources_url}
+        typer.echo(json.dumps(told))
         sys.stdout.flush()
 
+    if trust is not None:
+        addresses = [address.strip() for address in follow.split(",")]
+        core = MirrorSettings(connect=channels(addresses, "--follow", CHANNEL_OPTIONS))
+        trusted = only_ledger(load_trust(trust))
+        configure_logs(log_format.value)
+        asyncio.run(run_mirror(settings, trusted, addresses, ready=ready, mirror_settings=core))
+        return
+    signers = open_log_keys(log_key or [], Passphrase(passphrase_file))
+    leaf = None if genesis is None else read_file(genesis, MAX_LEAF_SIZE)
     configure_logs(log_format.value)
     asyncio.run(run(settings, signers, leaf, ready=ready))
 

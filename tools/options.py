@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
+import grpc
 import typer
 
 from ledger.errors import SudurError
@@ -50,23 +52,41 @@ def use_tls(tls: ClientTls) -> None:
     _tls.set(tls)
 
 
+def _secured(address: str, where: str) -> tuple[str, ClientTls | None]:
+    """(host:port, TLS to speak with it or None). Raises Usage."""
+    bare = address.removeprefix(_SECURE)
+    match = _ADDRESS.fullmatch(bare)
+    if match is None or not 1 <= int(match[2]) <= 65_535:
+        raise Usage(
+            f"{address!r} is no address", where=where, fix="write it as HOST:PORT or grpcs://HOST:PORT"
+        )
+    tls = _tls.get()
+    return bare, tls if tls.is_given or bare != address else None
+
+
+def channels(addresses: Sequence[str], where: str, options: Any = ()) -> Callable[[str], grpc.Channel]:
+    """What makes a bare channel to one of ``addresses``, by this command's TLS, read anew. Raises Usage."""
+    known = {address: _secured(address, where) for address in addresses}
+
+    def channel(address: str) -> grpc.Channel:
+        bare, tls = known[address]
+        if tls is None:
+            return grpc.insecure_channel(bare, options=options)
+        return grpc.secure_channel(bare, tls.channel_credentials(), options=options)
+
+    return channel
+
+
 def connect(address: str, patience_s: float = 30.0) -> LedgerClient:
     """A client that tells the person at the terminal when it has to wait for the node. Raises Usage.
 
     With TLS where the address begins with grpcs://, and always when anything was said of TLS.
     """
-    bare = address.removeprefix(_SECURE)
-    match = _ADDRESS.fullmatch(bare)
-    if match is None or not 1 <= int(match[2]) <= 65_535:
-        raise Usage(
-            f"{address!r} is no address", where="--node", fix="write it as HOST:PORT or grpcs://HOST:PORT"
-        )
+    bare, wanted = _secured(address, "--node")
 
     def waiting(error: SudurError) -> None:
         remark(f"Trying again for {patience_s:.0f} s: {error}")
 
-    tls = _tls.get()
-    wanted = tls if tls.is_given or bare != address else None
     return LedgerClient(bare, tls=wanted, patience_s=patience_s, waiting=waiting)
 
 

@@ -70,6 +70,7 @@ limit.
   DISK_FULL                     RESOURCE_EXHAUSTED   too little free disk; reads go on, writes resume
   ENVELOPE_QUOTA                RESOURCE_EXHAUSTED   the agency's, or all, space for envelopes is used up
   READ_ONLY                     UNAVAILABLE          this node takes no writes now; another may
+  MIRROR                        UNAVAILABLE          this is a mirror: send it to the node at `submit_at`
   STOPPING                      UNAVAILABLE          the node is shutting down; connect again or elsewhere
 
 `index` is the leaf that stands in the way: the first ISSUE, the latest STATUS, the last REGISTRY change.
@@ -178,6 +179,7 @@ class GetLedgerResponse(_message.Message):
     BLOCK_FIELD_NUMBER: _builtins.int
     SERVER_TIME_MS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    MIRROR_FIELD_NUMBER: _builtins.int
     genesis: _builtins.bytes
     """The genesis hash G: leaf hash of leaf 0, 32 bytes. It names this very ledger."""
     origin: _builtins.str
@@ -204,6 +206,10 @@ class GetLedgerResponse(_message.Message):
     def limits(self) -> Global___Limits:
         """What the node accepts in one call."""
 
+    @_builtins.property
+    def mirror(self) -> Global___Mirror:
+        """Set by a mirror alone: a node that only follows others, and takes no submissions."""
+
     def __init__(
         self,
         *,
@@ -218,14 +224,53 @@ class GetLedgerResponse(_message.Message):
         block: _builtins.int = ...,
         server_time_ms: _builtins.int = ...,
         limits: Global___Limits | None = ...,
+        mirror: Global___Mirror | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "mirror", b"mirror"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "checkpoint", b"checkpoint", "genesis", b"genesis", "limits", b"limits", "log_keys", b"log_keys", "origin", b"origin", "resources_url", b"resources_url", "rules_version", b"rules_version", "server_time_ms", b"server_time_ms", "software_version", b"software_version", "training", b"training"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "checkpoint", b"checkpoint", "genesis", b"genesis", "limits", b"limits", "log_keys", b"log_keys", "mirror", b"mirror", "origin", b"origin", "resources_url", b"resources_url", "rules_version", b"rules_version", "server_time_ms", b"server_time_ms", "software_version", b"software_version", "training", b"training"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetLedgerResponse: _TypeAlias = GetLedgerResponse  # noqa: Y015
+
+@_typing.final
+class Mirror(_message.Message):
+    """How old what a mirror serves is, and where to go for what it does not do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBMIT_AT_FIELD_NUMBER: _builtins.int
+    HEAD_AGE_MS_FIELD_NUMBER: _builtins.int
+    HEARD_MS_FIELD_NUMBER: _builtins.int
+    BLOCKS_BEHIND_FIELD_NUMBER: _builtins.int
+    FAULT_FIELD_NUMBER: _builtins.int
+    submit_at: _builtins.str
+    """The node that it follows, "host:port": submissions, registry changes and envelopes go there."""
+    head_age_ms: _builtins.int
+    """How long ago the newest block that it serves was sealed, in ms, by the mirror's clock."""
+    heard_ms: _builtins.int
+    """When it last heard of the node that it follows, in ms since 1970 UTC; 0: never since it started."""
+    blocks_behind: _builtins.int
+    """How many blocks it lacks, as that node last said."""
+    fault: _builtins.str
+    """Why there is no link to that node, for people; empty while there is one."""
+    def __init__(
+        self,
+        *,
+        submit_at: _builtins.str = ...,
+        head_age_ms: _builtins.int = ...,
+        heard_ms: _builtins.int = ...,
+        blocks_behind: _builtins.int = ...,
+        fault: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks_behind", b"blocks_behind", "fault", b"fault", "head_age_ms", b"head_age_ms", "heard_ms", b"heard_ms", "submit_at", b"submit_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Mirror: _TypeAlias = Mirror  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):

@@ -70,6 +70,7 @@ limit.
   DISK_FULL                     RESOURCE_EXHAUSTED   too little free disk; reads go on, writes resume
   ENVELOPE_QUOTA                RESOURCE_EXHAUSTED   the agency's, or all, space for envelopes is used up
   READ_ONLY                     UNAVAILABLE          this node takes no writes now; another may
+  MIRROR                        UNAVAILABLE          this is a mirror: send it to the node at `submit_at`
   STOPPING                      UNAVAILABLE          the node is shutting down; connect again or elsewhere
 
 `index` is the leaf that stands in the way: the first ISSUE, the latest STATUS, the last REGISTRY change.
