@@ -43,7 +43,7 @@ _TABLE: Final[dict[grpc.StatusCode, str]] = {
     ),
     grpc.StatusCode.ALREADY_EXISTS: "DUPLICATE_ISSUE DUPLICATE_ATTEST ALREADY_ANSWERED KEY_REUSED",
     grpc.StatusCode.ABORTED: "STATUS_STALE REGISTRY_CONFLICT",
-    grpc.StatusCode.RESOURCE_EXHAUSTED: "DAILY_CAP QUEUE_FULL DISK_FULL ENVELOPE_QUOTA",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "DAILY_CAP QUEUE_FULL RATE_LIMITED DISK_FULL ENVELOPE_QUOTA",
     grpc.StatusCode.UNAVAILABLE: "READ_ONLY STOPPING",
 }
 REASONS: Final = {reason: code for code, reasons in _TABLE.items() for reason in reasons.split()}

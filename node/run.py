@@ -30,6 +30,7 @@ from node.http_edge import MAX_HEAD, Edge
 from node.http_protocol import HEAD_S, HttpProtocol
 from node.http_tls import TlsDoor
 from node.inquiries import Inquiries
+from node.limits import CallerLimits
 from node.metrics import Gauges, Metrics
 from node.node import LedgerNode, NodeSettings
 from node.reads import Reads
@@ -142,6 +143,7 @@ async def start_node(
         ledger.publications.on_publish(lambda _: keeper.wake())
         ledger.sequencer.start()
         keeper.start()
+        limits = CallerLimits(settings.rates, lambda scope: metrics.limited.labels(scope).inc())
         servicer = LedgerServicer(
             reads,
             inquiries,
@@ -150,11 +152,12 @@ async def start_node(
             releases,
             metrics,
             grpc_server.watches,
+            limits,
             settings.limits,
             resources_url,
         )
         app = make_app(reads, inquiries, Resources(ledger, reads), metrics, unready)
-        http_server = HttpServer(Edge(app, metrics), settings, tls)
+        http_server = HttpServer(Edge(app, metrics, limits), settings, tls)
         await grpc_server.set_serving(True)
         await grpc_server.start(servicer)
         await http_server.start(listener)

@@ -17,12 +17,12 @@ from ledger.errors import FormatError, SudurError, TooLarge, WrongLedger
 from ledger.hashing import HASH_SIZE
 from node.config import MAX_BULK
 from node.envelopes import Envelopes, may_name
-from node.errors import ReadOnly, RetryableError, Stopping
+from node.errors import CallerGone, ReadOnly, RetryableError, Stopping
 from node.grpc_errors import reason_of
 from node.ledger_copy import LedgerCopy
 from node.metrics import Metrics
 from node.publish import Published
-from node.sequencer import Outcome, Placement
+from node.sequencer import Abandon, Outcome, Placement
 from node.submitter import Submitter
 
 UNKNOWN_REASON: Final = "INTERNAL"
@@ -79,17 +79,10 @@ class Writes:
         return _placed(answer)
 
     async def submit_bulk(self, submissions: Sequence[tuple[bytes, bytes]]) -> Answer:
-        """Append up to 64 submissions, each for itself.
+        """Append 1 to 64 submissions (:func:`check_bulk`), each for itself.
 
-        Raises FormatError for none, TooLarge above 64, ReadOnly and Stopping when none was judged;
-        every other refusal is in the answer.
+        Raises ReadOnly and Stopping when none was judged; every other refusal is in the answer.
         """
-        if not submissions:
-            raise FormatError("holds no submission", where="submissions", fix="send 1 to 64")
-        if len(submissions) > MAX_BULK:
-            raise TooLarge(
-                f"{len(submissions)} submissions", where="submissions", fix=f"send at most {MAX_BULK}"
-            )
         self._check_running()
         refusals = [await self._check_envelopes(*one) for one in submissions]
         judged = [one for one, refusal in zip(submissions, refusals, strict=True) if refusal is None]
@@ -137,14 +130,18 @@ class Writes:
         if self.stopping.is_set():
             raise Stopping("this node is shutting down", fix="connect again, or to another node")
 
-    async def _send(self, send: Callable[[Callable[[list[Outcome], Published], None]], None]) -> Answer:
+    async def _send(self, send: Callable[[Callable[[list[Outcome], Published], None]], Abandon]) -> Answer:
         future: asyncio.Future[Answer] = self._loop.create_future()
         try:
-            send(partial(self._deliver, future))
+            abandon = send(partial(self._deliver, future))
         except SudurError as error:
             self._count([error])
             raise
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:  # the caller has gone, or its deadline has passed
+            abandon()
+            raise
 
     def _deliver(self, future: asyncio.Future[Answer], outcomes: list[Outcome], published: Published) -> None:
         """Called on the sequencer's thread. Appending is atomic under Python's lock."""
@@ -165,13 +162,23 @@ class Writes:
     def _count(self, outcomes: Sequence[Outcome]) -> None:
         metrics = self._metrics
         for one in outcomes:
-            if not isinstance(one, Placement):
+            if isinstance(one, CallerGone):
+                metrics.abandoned.inc()
+            elif not isinstance(one, Placement):
                 metrics.refused.labels(reason_of(one) or UNKNOWN_REASON).inc()
             elif one.repeat:
                 metrics.repeated.inc()
             elif one.record_count:
                 metrics.accepted.inc()
                 metrics.records.inc(one.record_count)
+
+
+def check_bulk(submissions: Sequence[tuple[bytes, bytes]]) -> None:
+    """That one call may hold them. Raises FormatError for none, TooLarge above 64."""
+    if not submissions:
+        raise FormatError("holds no submission", where="submissions", fix="send 1 to 64")
+    if len(submissions) > MAX_BULK:
+        raise TooLarge(f"{len(submissions)} submissions", where="submissions", fix=f"send at most {MAX_BULK}")
 
 
 def _placed(answer: Answer) -> tuple[Placement, Published]:

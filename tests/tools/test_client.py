@@ -136,6 +136,7 @@ Node = tuple[Scripted, LedgerClient, list[float]]
         ("REGISTRY_CONFLICT", code_pb2.ABORTED, core.RegistryConflict),
         ("DAILY_CAP", code_pb2.RESOURCE_EXHAUSTED, core.DailyCapExceeded),
         ("QUEUE_FULL", code_pb2.RESOURCE_EXHAUSTED, errors.QueueFull),
+        ("RATE_LIMITED", code_pb2.RESOURCE_EXHAUSTED, errors.RateLimited),
         ("DISK_FULL", code_pb2.RESOURCE_EXHAUSTED, errors.DiskFull),
         ("ENVELOPE_QUOTA", code_pb2.RESOURCE_EXHAUSTED, errors.EnvelopeQuota),
         ("READ_ONLY", code_pb2.UNAVAILABLE, errors.ReadOnly),
