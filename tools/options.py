@@ -16,10 +16,20 @@ from tools.errors import Usage
 from tools.http_resources import HttpResources
 from tools.ui import remark
 
+NODES: Final = "ADDR[,ADDR…]"
+"""How an option shows that it takes a node, or all of a cluster."""
 Node = Annotated[
     str,
     typer.Option(
-        metavar="ADDR", help="The node's gRPC address, like 127.0.0.1:7070 or grpcs://node:7070 (TLS)."
+        metavar=NODES,
+        help="The node's gRPC address, like 127.0.0.1:7070 or grpcs://node:7070 (TLS); of a cluster all of"
+        " them, with commas between.",
+    ),
+]
+MaybeNode = Annotated[
+    str | None,
+    typer.Option(
+        "--node", metavar=NODES, help="Ask a node over gRPC, like localhost:7070, or one of several."
     ),
 ]
 PassphraseFile = Annotated[
@@ -51,21 +61,27 @@ def use_tls(tls: ClientTls) -> None:
 
 
 def connect(address: str, patience_s: float = 30.0) -> LedgerClient:
-    """A client that tells the person at the terminal when it has to wait for the node. Raises Usage.
+    """A client of the nodes at one address, or at several with commas between, as a ``Node`` option gives.
 
-    With TLS where the address begins with grpcs://, and always when anything was said of TLS.
+    With TLS where one begins with grpcs://, and always when anything was said of TLS. It tells the person
+    at the terminal when it has to wait, and for which node. Raises Usage.
     """
-    bare = address.removeprefix(_SECURE)
-    match = _ADDRESS.fullmatch(bare)
-    if match is None or not 1 <= int(match[2]) <= 65_535:
-        raise Usage(
-            f"{address!r} is no address", where="--node", fix="write it as HOST:PORT or grpcs://HOST:PORT"
-        )
+    several = [one.removeprefix(_SECURE) for one in address.split(",")]
+    for one in several:
+        match = _ADDRESS.fullmatch(one)
+        if match is None or not 1 <= int(match[2]) <= 65_535:
+            raise Usage(
+                f"{one!r} is no address", where="--node", fix="write it as HOST:PORT or grpcs://HOST:PORT"
+            )
+    if len(set(several)) < len(several):
+        raise Usage("names a node twice", where="--node", fix="write each node once")
 
-    def waiting(error: SudurError) -> None:
-        remark(f"Trying again for {patience_s:.0f} s: {error}")
+    def waiting(error: SudurError, node: str) -> None:
+        said = str(error) if error.where == node else f"{node}: {error}"
+        remark(f"Trying again for {patience_s:.0f} s: {said}")
 
     tls = _tls.get()
+    bare = ",".join(several)
     wanted = tls if tls.is_given or bare != address else None
     return LedgerClient(bare, tls=wanted, patience_s=patience_s, waiting=waiting)
 
