@@ -15,6 +15,7 @@ MAX_BULK: Final = 64
 """Submissions in one call."""
 MAX_PROOFS: Final = 1_024
 """Inclusion proofs in one call."""
+KIBIBYTE: Final = 1 << 10
 MEBIBYTE: Final = 1 << 20
 GIBIBYTE: Final = 1 << 30
 # With no floor at all RocksDB could not be opened again after a write that found the disk full.
@@ -68,6 +69,32 @@ class RequestLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimits:
+    """What one caller may use as time goes on (node/limits.py).
+
+    ``agency_records`` and ``agency_bytes``: what an agency may append a second for good, and
+    ``agency_burst_s`` seconds' worth of both at once: by default ten million records, an archive, at
+    whatever speed the node has. ``address_calls``: calls a second from one address. Behind it may sit a
+    ministry. ``address_refused_ms``: work a second, in ms, that one address may cause with what is refused.
+    """
+
+    agency_records: int = 20_000
+    agency_bytes: int = 4 * MEBIBYTE
+    agency_burst_s: int = 500
+    address_calls: int = 2_000
+    address_refused_ms: int = 100
+
+    def __post_init__(self) -> None:
+        if min(getattr(self, name) for name in self.__slots__) < 1:
+            raise NodeError("a rate is at least 1", where="settings")
+
+
+_ANY: Final = 1 << 50
+UNLIMITED: Final = RateLimits(_ANY, _ANY, 1, _ANY, _ANY)
+"""For what comes from another node, which has limited it already."""
+
+
+@dataclass(frozen=True, slots=True)
 class EnvelopeLimits:
     """How many envelopes the node keeps, and how long.
 
@@ -109,6 +136,7 @@ class Settings:
     clock_is_right: bool = False
     stop_grace_s: float = 5.0
     limits: RequestLimits = field(default_factory=RequestLimits)
+    rates: RateLimits = field(default_factory=RateLimits)
     envelopes: EnvelopeLimits = field(default_factory=EnvelopeLimits)
     tls: TlsFiles | None = None
     peer_tls: TlsFiles | None = None

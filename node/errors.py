@@ -42,6 +42,18 @@ class TooManyStreams(QueueFull):
     code = "TOO_MANY_STREAMS"
 
 
+class RateLimited(RetryableError):
+    """An agency, or an address, has used up for now what one may use; ``retry_ms``: until when."""
+
+    code = "RATE_LIMITED"
+
+
+class CallerGone(NodeError):
+    """Whoever submitted it does not wait for the answer any more, and nothing was written."""
+
+    code = "CALLER_GONE"
+
+
 class EnvelopeQuota(RetryableError):
     """An agency's share of the space for envelopes is used up, or all of it."""
 
@@ -144,7 +156,7 @@ class TermEnded(Conflict):
 class BlockRefusedByPeer(NodeError):
     """A member found that a block breaks the rules. ``leaf``: the index of the one that does, if named."""
 
-    code = "BLOCK_REFUSED"
+    code = "REFUSED_BY_PEER"
 
     def __init__(self, what: str, *, leaf: int | None, where: str = "", fix: str = "") -> None:
         super().__init__(what, where=where, fix=fix)

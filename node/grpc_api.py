@@ -39,6 +39,7 @@ from node.grpc_answers import (
 )
 from node.grpc_errors import Refusal, fault, refuse
 from node.inquiries import Inquiries
+from node.limits import CallerLimits, peer_address
 from node.metrics import Metrics
 from node.mirror import Mirror
 from node.reads import BlockHead, Reads
@@ -46,7 +47,7 @@ from node.releases import Releases
 from node.sequencer import Placement
 from node.tls import TlsCredentials
 from node.watches import Watches
-from node.writes import Writes
+from node.writes import Answer, Writes, check_bulk
 from sudur.v1 import ledger_pb2, ledger_pb2_grpc
 
 SOFTWARE_VERSION: Final = version("sudur")
@@ -134,13 +135,20 @@ def _check_read(request: Message | DecodeError) -> None:
         )
 
 
+def _once(request: Any) -> int:
+    return 1
+
+
 def _unary(
-    field_of: FieldOf = _said_where,
+    field_of: FieldOf = _said_where, weight: Callable[[Any], int] = _once
 ) -> Callable[
     [Callable[[LedgerServicer, Request, Context], Awaitable[Response]]],
     Callable[[LedgerServicer, Request, Context], Awaitable[Response]],
 ]:
-    """Count a method's calls and turn what it raises into a status."""
+    """Count and limit a method's calls and turn what it raises into a status.
+
+    ``weight``: how many calls one counts as.
+    """
 
     def decorate(
         handler: Callable[[LedgerServicer, Request, Context], Awaitable[Response]],
@@ -153,6 +161,7 @@ def _unary(
             code = "CANCELLED"  # by its caller, or by its deadline
             try:
                 _check_read(request)
+                self.limits.call(peer_address(context.peer()), weight(request))
                 response = await handler(self, request, context)
                 code = "OK"
                 return response
@@ -180,6 +189,7 @@ def _stream(
         code = "CANCELLED"
         try:
             _check_read(request)
+            self.limits.call(peer_address(context.peer()))
             with self.watches.one(context.peer()):
                 async for response in handler(self, request, context):
                     yield response
@@ -210,7 +220,8 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         releases: Releases,
         metrics: Metrics,
         watches: Watches,
-        limits: RequestLimits,
+        limits: CallerLimits,
+        request_limits: RequestLimits,
         resources_url: str,
         mirror: Mirror | None = None,
     ) -> None:
@@ -221,7 +232,8 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self._writes = writes
         self._envelopes = envelopes
         self._releases = releases
-        self._limits = limits
+        self.limits = limits
+        self._request_limits = request_limits
         self._resources_url = resources_url
         self._mirror = mirror
 
@@ -254,7 +266,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
                 max_bulk_submissions=MAX_BULK,
                 max_submission_records=MAX_RECORDS,
                 max_leaf_bytes=MAX_LEAF_SIZE,
-                max_request_bytes=self._limits.max_request_bytes,
+                max_request_bytes=self._request_limits.max_request_bytes,
                 claimed_past_ms=CLAIMED_PAST_MS,
                 claimed_future_ms=CLAIMED_FUTURE_MS,
             ),
@@ -266,9 +278,13 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self, request: ledger_pb2.SubmitRequest, context: Context
     ) -> ledger_pb2.SubmitResponse:
         self._writes.check_ledger(request.genesis)
-        submission = request.submission
-        placement, published = await self._writes.submit(submission.leaf, submission.records)
-        return ledger_pb2.SubmitResponse(placement=_placement(placement), checkpoint=published.checkpoint)
+        pair = (request.submission.leaf, request.submission.records)
+        with self.limits.submissions(peer_address(context.peer()), [pair]) as tally:
+            if tally.barred[0] is not None:
+                raise tally.barred[0]
+            placement, checkpoint = await self._writes.submit(*pair)
+            tally.settle([placement])
+        return ledger_pb2.SubmitResponse(placement=_placement(placement), checkpoint=checkpoint)
 
     @_unary()
     async def SubmitBulk(  # noqa: N802
@@ -276,28 +292,34 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     ) -> ledger_pb2.SubmitBulkResponse:
         self._writes.check_ledger(request.genesis)
         pairs = [(one.leaf, one.records) for one in request.submissions]
-        answer = await self._writes.submit_bulk(pairs)
+        check_bulk(pairs)
+        with self.limits.submissions(peer_address(context.peer()), pairs) as tally:
+            answer = Answer([], self._reads.published.checkpoint)
+            if tally.admitted:
+                answer = await self._writes.submit_bulk(tally.admitted)
+            outcomes = tally.settle(answer.outcomes)
         results = []
-        for position, outcome in enumerate(answer.outcomes):
+        for position, outcome in enumerate(outcomes):
             if isinstance(outcome, Placement):
                 results.append(ledger_pb2.SubmitBulkResult(placement=_placement(outcome)))
                 continue
             refusal = _refusal("SubmitBulk", (request, position), outcome, _in_bulk)
             results.append(ledger_pb2.SubmitBulkResult(error=refusal.status))
-        return ledger_pb2.SubmitBulkResponse(results=results, checkpoint=answer.published.checkpoint)
+        return ledger_pb2.SubmitBulkResponse(results=results, checkpoint=answer.checkpoint)
 
     @_unary(_in_change)
     async def ChangeRegistry(  # noqa: N802
         self, request: ledger_pb2.ChangeRegistryRequest, context: Context
     ) -> ledger_pb2.ChangeRegistryResponse:
         self._writes.check_ledger(request.genesis)
-        placement, published = await self._writes.change(request.leaf)
+        with self.limits.change(peer_address(context.peer()), request.leaf):
+            placement, checkpoint = await self._writes.change(request.leaf)
         return ledger_pb2.ChangeRegistryResponse(
             index=placement.submission_index,
             block=placement.block,
             block_size=placement.block_size,
             time_ms=placement.time_ms,
-            checkpoint=published.checkpoint,
+            checkpoint=checkpoint,
         )
 
     @_unary()
@@ -319,7 +341,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             checkpoint=found.checkpoint,
         )
 
-    @_unary()
+    @_unary(weight=lambda request: 1 + len(request.indexes) // 32)
     async def GetInclusionProofs(  # noqa: N802
         self, request: ledger_pb2.GetInclusionProofsRequest, context: Context
     ) -> ledger_pb2.GetInclusionProofsResponse:
@@ -390,7 +412,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     ) -> ledger_pb2.LookupReferenceResponse:
         return reference_response(*self._inquiries.reference(request.number))
 
-    @_unary()
+    @_unary(weight=lambda request: 1 + len(request.indexes) // 8)
     async def GetExchanges(  # noqa: N802
         self, request: ledger_pb2.GetExchangesRequest, context: Context
     ) -> ledger_pb2.GetExchangesResponse:
@@ -436,7 +458,8 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self._check_running()
         self._writes.check_ledger(request.genesis)
         asked = _authorization(request.authorization)
-        kept = await asyncio.to_thread(self._envelopes.put, asked, request.envelope)
+        with self.limits.envelope(peer_address(context.peer())):
+            kept = await asyncio.to_thread(self._envelopes.put, asked, request.envelope)
         return ledger_pb2.PutEnvelopeResponse(digest=kept.digest, kept_until_ms=kept.until_ms)
 
     @_unary(_in_envelope)
@@ -446,7 +469,8 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self._check_running()
         self._writes.check_ledger(request.genesis)
         asked = _authorization(request.authorization)
-        envelope = await asyncio.to_thread(self._envelopes.get, asked, request.digest)
+        with self.limits.envelope(peer_address(context.peer())):
+            envelope = await asyncio.to_thread(self._envelopes.get, asked, request.digest)
         return ledger_pb2.GetEnvelopeResponse(envelope=envelope)
 
     @_unary(_in_envelope)
@@ -456,7 +480,8 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self._check_running()
         self._writes.check_ledger(request.genesis)
         asked = _authorization(request.authorization)
-        dropped = await asyncio.to_thread(self._envelopes.drop, asked, request.digest)
+        with self.limits.envelope(peer_address(context.peer())):
+            dropped = await asyncio.to_thread(self._envelopes.drop, asked, request.digest)
         return ledger_pb2.DropEnvelopeResponse(dropped=dropped)
 
 

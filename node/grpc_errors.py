@@ -20,6 +20,7 @@ from google.rpc import error_details_pb2, status_pb2
 from ledger.errors import DailyCapExceeded, FormatError, SudurError
 from ledger.signing_policy import DAY_MS
 from node.errors import ReadOnly, RetryableError
+from node.forward import ForwardedRefusal
 
 DOMAIN: Final = "sudur"
 MAX_MESSAGE: Final = 1_024
@@ -39,12 +40,12 @@ _TABLE: Final[dict[grpc.StatusCode, str]] = {
     ),
     grpc.StatusCode.FAILED_PRECONDITION: (
         "WRONG_LEDGER CLAIMED_TIME_OUTSIDE_WINDOW SUBJECT_INVALID STATUS_FINAL CHANGE_REFUSED"
-        " RULES_VERSION_UNKNOWN ENVELOPE_MISSING ENVELOPE_WRONG_RECIPIENT"
+        " RULES_VERSION_UNKNOWN REFUSED_BY_PEER ENVELOPE_MISSING ENVELOPE_WRONG_RECIPIENT"
     ),
     grpc.StatusCode.ALREADY_EXISTS: "DUPLICATE_ISSUE DUPLICATE_ATTEST ALREADY_ANSWERED KEY_REUSED",
     grpc.StatusCode.ABORTED: "STATUS_STALE REGISTRY_CONFLICT",
-    grpc.StatusCode.RESOURCE_EXHAUSTED: "DAILY_CAP QUEUE_FULL DISK_FULL ENVELOPE_QUOTA",
-    grpc.StatusCode.UNAVAILABLE: "READ_ONLY MIRROR STOPPING",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "DAILY_CAP QUEUE_FULL RATE_LIMITED DISK_FULL ENVELOPE_QUOTA",
+    grpc.StatusCode.UNAVAILABLE: "READ_ONLY NO_LEADER NO_MAJORITY OUTCOME_UNKNOWN MIRROR STOPPING",
 }
 REASONS: Final = {reason: code for code, reasons in _TABLE.items() for reason in reasons.split()}
 """Each reason of the contract and its gRPC code."""
@@ -78,6 +79,8 @@ def refuse(error: SudurError, *, now_ms: int, field: str = "") -> Refusal | None
     ``field`` is the request field that could not be read, for a FormatError that does not name one
     itself. ``now_ms`` tells when a daily cap ends.
     """
+    if isinstance(error, ForwardedRefusal):
+        return _forwarded(error.status)
     reason = reason_of(error)
     if reason is None:
         return None
@@ -101,6 +104,14 @@ def refuse(error: SudurError, *, now_ms: int, field: str = "") -> Refusal | None
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     code = REASONS[reason]
     return Refusal(code, reason, _status(code, _cut(str(error), MAX_MESSAGE), details))
+
+
+def _forwarded(status: status_pb2.Status) -> Refusal:
+    """What another node said, as it said it."""
+    code = next((one for one in grpc.StatusCode if one.value[0] == status.code), grpc.StatusCode.UNKNOWN)
+    info = error_details_pb2.ErrorInfo()
+    found = any(detail.Unpack(info) for detail in status.details)
+    return Refusal(code, info.reason if found else code.name, status)
 
 
 def fault(request_id: str) -> Refusal:

@@ -20,8 +20,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ledger.errors import FormatError, SudurError, TooLarge
-from node.errors import RetryableError
+from node.errors import RateLimited, RetryableError
 from node.grpc_errors import REASONS, reason_of
+from node.limits import CallerLimits, host_address
 from node.metrics import Metrics
 from node.resources import NEVER
 
@@ -32,6 +33,8 @@ PROBLEM: Final = "application/problem+json"
 OPERATIONS: Final = frozenset((b"/metrics", b"/healthz", b"/readyz"))
 """What is for the operator: readable by no other site's pages, and scrapers may add queries."""
 
+_PROBES: Final = frozenset((b"/healthz", b"/readyz"))
+"""Never limited: whoever asks whether the node is well must not be told that others ask too much."""
 _PLAIN: Final = re.compile(rb"/[A-Za-z0-9/._-]*")
 _STATUS: Final = {
     "INVALID_ARGUMENT": 400,
@@ -67,6 +70,8 @@ def problem_of(error: SudurError) -> Response | None:
     """The problem for an error of ours; None when it is a fault of the node."""
     reason = reason_of(error)
     status = None if reason is None else _STATUS.get(REASONS[reason].name)
+    if isinstance(error, RateLimited):
+        status = 429
     if reason is None or status is None:
         return None
     facts = {"where": error.where, "fix": error.fix, **error.details()}
@@ -85,9 +90,10 @@ def fault(error: Exception, path: str) -> Response:
 class Edge:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, limits: CallerLimits) -> None:
         self._app = app
         self._metrics = metrics
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -98,7 +104,7 @@ class Edge:
         # The server's own scope still says HEAD, so it leaves the body out.
         inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         try:
-            refused = _refused(scope)
+            refused = self._limited(scope) or _refused(scope)
             await (refused or self._app)(inner, receive, answer.send)
         except Exception as error:
             if answer.status:
@@ -108,6 +114,15 @@ class Edge:
             route = getattr(inner.get("route"), "path", "none")
             self._metrics.http_calls.labels(route, str(answer.status)).inc()
             self._metrics.http_seconds.labels(route).observe(time.perf_counter() - started)
+
+    def _limited(self, scope: Scope) -> Response | None:
+        if scope["raw_path"] in _PROBES or scope["client"] is None:
+            return None
+        try:
+            self._limits.call(host_address(scope["client"][0]))
+        except RateLimited as error:
+            return problem_of(error)
+        return None
 
 
 class _Answer:

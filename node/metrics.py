@@ -50,6 +50,10 @@ class Metrics:
         self.accepted = self._counter("submissions_accepted", "Submissions answered with a place in the log")
         self.repeated = self._counter("submissions_repeated", "Submissions that got their first answer again")
         self.refused = self._counter("submissions_refused", "Submissions refused, by reason", "reason")
+        self.abandoned = self._counter(
+            "submissions_abandoned", "Submissions dropped while they waited, for their callers had gone"
+        )
+        self.limited = self._counter("limited", "Calls and submissions refused for a rate, by scope", "scope")
         self.records = self._counter("records", "Records appended")
         self.changes = self._counter("registry_changes", "Registry changes appended")
         self.proofs = self._counter("proofs", "Proofs served, by kind", "kind")

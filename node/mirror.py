@@ -42,7 +42,7 @@ from node.mark import Mark
 from node.node import DATABASE_DIRECTORY, default_mark_path, holds_database
 from node.publish import Publications, Published
 from node.remote_blocks import CHANNEL_OPTIONS, RemoteBlocks
-from node.sequencer import Done
+from node.sequencer import Abandon, Done
 from node.store import Snapshot, Store
 
 FIRST_PAUSE_S: Final = 0.2
@@ -283,11 +283,11 @@ class Mirror:
         """See Submitter."""
         return 0, 0
 
-    def submit(self, submissions: Sequence[tuple[bytes, bytes]], done: Done) -> None:
+    def submit(self, submissions: Sequence[tuple[bytes, bytes]], done: Done) -> Abandon:
         """See Submitter. Raises IsMirror."""
         raise self.fault
 
-    def change(self, leaf: bytes, done: Done) -> None:
+    def change(self, leaf: bytes, done: Done) -> Abandon:
         """See Submitter. Raises IsMirror."""
         raise self.fault
 

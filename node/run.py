@@ -1,58 +1,29 @@
-"""Running a node: the core, its gRPC and HTTP servers, on one event loop, until it is told to stop."""
+"""Running a node alone, until it is told to stop."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
-import socket
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Final, cast
-
-import structlog
-import uvicorn
 
 from ledger.errors import WrongLedger
 from ledger.hashing import leaf_hash
 from ledger.signatures import Signer
-from node.config import Address, Settings
-from node.disk import free_bytes
-from node.envelope_keeper import DAY_MS, EnvelopeKeeper
-from node.envelope_store import ENVELOPE_DIRECTORY, EnvelopeStore
-from node.envelopes import Envelopes
-from node.errors import DiskFull, NodeError, NotFound, ReadOnly
-from node.grpc_api import SERVICE, SOFTWARE_VERSION, GrpcServer, LedgerServicer, now_ms
-from node.http_api import make_app
-from node.http_edge import MAX_HEAD, Edge
-from node.http_protocol import HEAD_S, HttpProtocol
-from node.http_tls import TlsDoor
-from node.inquiries import Inquiries
-from node.metrics import Gauges, Metrics
+from node.config import Settings
+from node.errors import NotFound
+from node.letters import kept_letters
+from node.metrics import Metrics
 from node.node import LedgerNode, NodeSettings
-from node.reads import Reads
-from node.releases import Releases
-from node.resources import Resources
 from node.sequencer import SequencerSettings
-from node.tls import TlsCredentials
-from node.writes import Writes
-from transport.certificates import Purpose
-
-_HEALTH_S: Final = 0.5
-_LINGER_S: Final = 0.1
-_log = structlog.get_logger("node.run")
+from node.serving import Running, Served, open_doors, serve, until_told
 
 
 @dataclass(frozen=True, slots=True)
-class RunningNode:
-    """A node that serves: its core, and the addresses that it listens at, ports filled in."""
+class RunningNode(Running):
+    """A node alone that serves. ``ledger`` is its core."""
 
     ledger: LedgerNode
-    grpc: Address
-    http: Address
-    resources_url: str
 
 
 async def run(
@@ -67,119 +38,38 @@ async def run(
     ``genesis_leaf`` is leaf 0, for a data directory that has no ledger yet. ``ready`` is called once
     everything listens. Raises NodeError, and what :meth:`LedgerNode.open` raises, before that.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for one in signals:
-        loop.add_signal_handler(one, stop.set)
-    try:
+
+    async def serving(stop: asyncio.Event) -> None:
         async with start_node(settings, signers, genesis_leaf) as running:
             if ready is not None:
                 ready(running)
             await stop.wait()
-    finally:
-        for one in signals:
-            loop.remove_signal_handler(one)
+
+    await until_told(serving)
 
 
 @contextlib.asynccontextmanager
 async def start_node(
     settings: Settings, signers: Sequence[Signer], genesis_leaf: bytes | None = None
 ) -> AsyncIterator[RunningNode]:
-    """A node that serves while the context lasts. Errors as :func:`run`.
-
-    At the end no new submission is taken, the block in work is finished and answered, streams are
-    ended, then the servers and the store are closed.
-    """
-    metrics = Metrics(SOFTWARE_VERSION)
-    # Both ports before the store: a start that fails founds no ledger.
-    tls = None if settings.tls is None else TlsCredentials(settings.tls, Purpose.SERVER)
-    if tls is not None:
-        metrics.certificates(tls)
-    listener = listen_at("HTTP", settings.http)
-    grpc_server = GrpcServer(settings, tls)
-    try:
-        # gRPC would write lines of its own to stderr about a port that is taken.
-        listen_at("gRPC", settings.grpc).close()
-        grpc_address = grpc_server.listen()
-        ledger = _open(settings, signers, genesis_leaf, metrics)
+    """A node that serves while the context lasts. Errors as :func:`run`."""
+    async with open_doors(settings) as doors:
+        ledger = _open(settings, signers, genesis_leaf, doors.metrics)
         try:
-            kept = EnvelopeStore(settings.data_dir / ENVELOPE_DIRECTORY)
-        except BaseException:
-            ledger.close()
-            raise
-    except BaseException:
-        listener.close()
-        await grpc_server.stop(0)
-        raise
-    keeper = _keeper(settings, ledger, kept, metrics)
-    try:
-        http_address = Address(settings.http.host, listener.getsockname()[1])
-        resources_url = settings.public_url or f"{'http' if tls is None else 'https'}://{http_address}"
-        reads = Reads(ledger)
-        envelopes = Envelopes(
-            ledger,
-            kept,
-            settings.envelopes,
-            metrics,
-            data_dir=settings.data_dir,
-            disk_floor=settings.disk_floor,
-            wall_ms=now_ms,
-        )
-        writes = Writes(ledger, ledger.sequencer, envelopes, metrics)
-        releases = Releases(ledger, metrics, writes.stopping)
-        inquiries = Inquiries(ledger, releases)
-        unready = partial(_unready, settings, ledger, writes)
-        metrics.read(
-            Gauges(
-                queue_length=lambda: float(ledger.sequencer.queued[0]),
-                disk_free_bytes=lambda: float(free_bytes(settings.data_dir)),
-                read_only=lambda: bool(unready()),
-                envelopes_held=lambda: float(kept.usage.envelopes),
-                envelope_bytes=lambda: float(kept.usage.size),
-            )
-        )
-        ledger.publications.on_publish(lambda _: keeper.wake())
-        ledger.sequencer.start()
-        keeper.start()
-        servicer = LedgerServicer(
-            reads,
-            inquiries,
-            writes,
-            envelopes,
-            releases,
-            metrics,
-            grpc_server.watches,
-            settings.limits,
-            resources_url,
-        )
-        app = make_app(reads, inquiries, Resources(ledger, reads), metrics, unready)
-        http_server = HttpServer(Edge(app, metrics), settings, tls)
-        await grpc_server.set_serving(True)
-        await grpc_server.start(servicer)
-        await http_server.start(listener)
-        health = asyncio.create_task(_tell_health(grpc_server, unready))
-        running = RunningNode(ledger, grpc_address, http_address, resources_url)
-        _log.info("serving", grpc=str(grpc_address), http=str(http_address), size=reads.size)
-        try:
-            yield running
+            with kept_letters(settings, ledger, doors.metrics) as (letters, kept):
+                ledger.sequencer.start()
+                served = Served(
+                    copy=ledger,
+                    submitter=ledger.sequencer,
+                    letters=letters,
+                    stop_writing=ledger.sequencer.stop,
+                    trouble=lambda: ledger.sequencer.fault,
+                    usage=lambda: kept.usage,
+                )
+                async with serve(doors, served):
+                    yield RunningNode(ledger, doors.grpc, doors.http, doors.resources_url)
         finally:
-            _log.info("stopping", size=reads.size)
-            health.cancel()
-            writes.stopping.set()
-            releases.wake()
-            await grpc_server.set_serving(False)
-            # Off the loop, which has to deliver the answers of the last block meanwhile.
-            await asyncio.to_thread(ledger.sequencer.stop)
-            # Calls that are here already are told STOPPING; gRPC would only cancel them.
-            await asyncio.sleep(_LINGER_S)
-            await grpc_server.stop(settings.stop_grace_s)
-            await http_server.stop()
-            _log.info("stopped", size=reads.size)
-    finally:
-        await asyncio.to_thread(keeper.stop)
-        kept.close()
-        await asyncio.to_thread(ledger.close)
+            await asyncio.to_thread(ledger.close)
 
 
 def _open(
@@ -206,141 +96,3 @@ def _open(
             fix="give that ledger's genesis or none; or choose another directory for a new ledger",
         )
     return ledger
-
-
-def _keeper(settings: Settings, ledger: LedgerNode, kept: EnvelopeStore, metrics: Metrics) -> EnvelopeKeeper:
-    def newest() -> tuple[int, int]:
-        published = ledger.published
-        return published.head.block, published.state.time_ms
-
-    return EnvelopeKeeper(
-        kept,
-        ledger.store,
-        newest,
-        metrics,
-        retention_ms=settings.envelopes.days * DAY_MS,
-        wall_ms=now_ms,
-    )
-
-
-def _unready(settings: Settings, ledger: LedgerNode, writes: Writes) -> list[str]:
-    """Why no submission is taken now; empty when one is. About 5 µs."""
-    if writes.stopping.is_set():
-        return ["STOPPING: this node is shutting down"]
-    fault = ledger.sequencer.fault
-    if fault is not None:
-        return [f"{fault.code}: {fault}"]
-    try:
-        room = free_bytes(settings.data_dir)
-    except OSError as error:
-        return [f"{ReadOnly.code}: the disk does not answer: {error}"]
-    # The sequencer looks only when there is something to write.
-    if room < settings.disk_floor:
-        return [f"{DiskFull.code}: {room >> 20} MiB are free, {settings.disk_floor >> 20} must stay so"]
-    return []
-
-
-async def _tell_health(server: GrpcServer, unready: Callable[[], list[str]]) -> None:
-    """Keep what the health service says in step with whether submissions are taken."""
-    said = True
-    while True:
-        reasons = unready()
-        if said is bool(reasons):
-            said = not reasons
-            _log.warning("serving changed", service=SERVICE, serving=said, reasons=reasons)
-            await server.set_serving(said)
-        await asyncio.sleep(_HEALTH_S)
-
-
-# --- HTTP --------------------------------------------------------------------------------------
-
-
-def listen_at(what: str, address: Address) -> socket.socket:
-    """A listening socket. Raises NodeError when the port is taken, or the host is not ours."""
-    try:
-        family, kind, protocol, _, where = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.setblocking(False)
-            listener.bind(where)
-            listener.listen(1024)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as error:
-        raise NodeError(
-            f"cannot listen there: {error.strerror or error}",
-            where=f"{what} address {address}",
-            fix="stop what listens there, or choose another address",
-        ) from error
-    return listener
-
-
-class HttpServer(uvicorn.Server):
-    """uvicorn, as a guest on a loop that others own: no signal handlers, no logging set up."""
-
-    def __init__(
-        self, app: Edge, settings: Settings, tls: TlsCredentials | None = None, *, head_s: float = HEAD_S
-    ) -> None:
-        peers: Counter[str] = Counter()
-        protocol: Callable[..., asyncio.Protocol] = partial(
-            HttpProtocol,
-            peers=peers,
-            most_of_a_peer=settings.limits.max_peer_connections,
-            head_s=head_s,
-        )
-        if tls is not None:
-            protocol = partial(
-                TlsDoor,
-                behind=protocol,
-                context=tls.server_context,
-                peers=peers,
-                most_of_a_peer=settings.limits.max_peer_connections,
-                handshake_s=head_s,
-            )
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http=cast("type[asyncio.Protocol]", protocol),
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=30,
-                timeout_graceful_shutdown=max(1, round(settings.stop_grace_s)),
-                limit_concurrency=settings.limits.max_http_connections,
-                h11_max_incomplete_event_size=MAX_HEAD,
-            )
-        )
-        self._up = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the process's signal handlers alone: :func:`run` has its own."""
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start listening, and say so."""
-        await super().startup(sockets)
-        self._up.set()
-
-    async def start(self, listener: socket.socket) -> None:
-        """Serve on a listening socket; returns when it is served."""
-        self._task = asyncio.create_task(self.serve([listener]))
-        up = asyncio.create_task(self._up.wait())
-        await asyncio.wait({self._task, up}, return_when=asyncio.FIRST_COMPLETED)
-        if not self._up.is_set():
-            up.cancel()
-            await self._task
-
-    async def stop(self) -> None:
-        """Let the requests in work end, then close."""
-        self.should_exit = True
-        if self._task is not None:
-            await self._task

@@ -30,6 +30,7 @@ from node.commit import Committer
 from node.disk import DEFAULT_FLOOR, FreeBytes, free_bytes
 from node.errors import (
     BlockRefusedByPeer,
+    CallerGone,
     ClockUnsound,
     Conflict,
     DiskFull,
@@ -68,6 +69,8 @@ class Placement:
 
 Outcome = Placement | SudurError
 Done = Callable[[list[Outcome], Published], None]
+Abandon = Callable[[], None]
+"""Says that nobody waits for the answer any more: what is still queued is dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,11 @@ class _Call:
     done: Done
     outcomes: list[Outcome | None]
     left: int
+    abandoned: bool = False
+
+    def abandon(self) -> None:
+        """Called on any thread: one attribute write."""
+        self.abandoned = True
 
     def size_of(self, position: int) -> int:
         leaf, packed = self.items[position]
@@ -185,19 +193,19 @@ class Sequencer:
         """Submissions waiting, and their bytes."""
         return len(self._queue), self._queued_bytes
 
-    def submit(self, submissions: Sequence[tuple[bytes, bytes]], done: Done) -> None:
+    def submit(self, submissions: Sequence[tuple[bytes, bytes]], done: Done) -> Abandon:
         """Queue submissions, each (SUBMISSION leaf, packed records); returns at once.
 
         ``done`` gets one outcome for each, in order, and a snapshot that covers every placement among
         them. It is called from the sequencer's thread, exactly once, and must not block; what it wakes
         up is best woken in :meth:`on_answers`, once for all. Raises QueueFull or Stopping, and then
-        nothing was queued and ``done`` is never called.
+        nothing was queued and ``done`` is never called. Those dropped after Abandon get CallerGone.
         """
-        self._put(submissions, False, done)
+        return self._put(submissions, False, done)
 
-    def change(self, leaf: bytes, done: Done) -> None:
+    def change(self, leaf: bytes, done: Done) -> Abandon:
         """Queue one REGISTRY leaf; otherwise as :meth:`submit`."""
-        self._put(((leaf, b""),), True, done)
+        return self._put(((leaf, b""),), True, done)
 
     def on_answers(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called once after every group of ``done`` calls.
@@ -224,7 +232,7 @@ class Sequencer:
         self._answer_queued(Stopping("the node is stopping", fix="try another node, or this one later"))
         self._flush_answers()
 
-    def _put(self, items: Sequence[tuple[bytes, bytes]], is_change: bool, done: Done) -> None:
+    def _put(self, items: Sequence[tuple[bytes, bytes]], is_change: bool, done: Done) -> Abandon:
         size = sum([len(leaf) + len(packed) for leaf, packed in items])
         call = _Call(items, is_change, done, [None] * len(items), len(items))
         with self._wake:
@@ -246,6 +254,7 @@ class Sequencer:
             self._queue.extend((call, position) for position in range(len(items)))
             self._queued_bytes += size
             self._wake.notify()
+        return call.abandon
 
     # --- the thread ---
 
@@ -340,6 +349,10 @@ class Sequencer:
             self._queue and len(block.draft.leaves) < self._settings.block_leaves and in_vain < _MOST_IN_VAIN
         ):
             call, position = self._queue[0]
+            if call.abandoned:
+                self._take(call, position)
+                self._settle(call, position, CallerGone("nobody waits for the answer any more"))
+                continue
             held = len(block.draft.leaves)
             try:
                 if not self._add(block, call, position):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from node.errors import RetryableError
-from node.sequencer import Done
+from node.sequencer import Abandon, Done
 
 
 class Submitter(Protocol):
@@ -22,11 +22,14 @@ class Submitter(Protocol):
         """Submissions waiting, and their bytes."""
         ...
 
-    def submit(self, submissions: Sequence[tuple[bytes, bytes]], done: Done) -> None:
-        """Queue submissions; ``done`` is called exactly once, unless this raises RetryableError."""
+    def submit(self, submissions: Sequence[tuple[bytes, bytes]], done: Done) -> Abandon:
+        """Queue submissions; ``done`` is called exactly once, unless this raises RetryableError.
+
+        What it returns may do nothing: it only spares work that nobody waits for.
+        """
         ...
 
-    def change(self, leaf: bytes, done: Done) -> None:
+    def change(self, leaf: bytes, done: Done) -> Abandon:
         """Queue one REGISTRY leaf."""
         ...
 

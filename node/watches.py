@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from node.errors import TooManyStreams
+from node.limits import peer_address
 
 
 class Watches:
@@ -21,9 +22,9 @@ class Watches:
     def one(self, peer: str) -> Iterator[None]:
         """Count a stream for as long as the context lasts. Raises TooManyStreams.
 
-        ``peer`` is as gRPC gives it: an address, a colon, and the port, which does not matter here.
+        ``peer`` is as gRPC gives it.
         """
-        address = peer.rpartition(":")[0]
+        address = peer_address(peer)
         if self._open[address] >= self._most_of_a_peer or self._open.total() >= self._most:
             raise TooManyStreams(
                 f"this node has {self._open.total()} streams open, {self._open[address]} of them to you",

@@ -198,6 +198,12 @@ class DiskFull(Unavailable):
     code = "DISK_FULL"
 
 
+class RateLimited(Unavailable):
+    """The agency, or this address, has used up for now what one may use; the node says until when."""
+
+    code = "RATE_LIMITED"
+
+
 class EnvelopeQuota(Unavailable):
     """The node keeps no more envelopes, of this agency or of all, until some are gone."""
 

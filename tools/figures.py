@@ -38,7 +38,7 @@ from tools.answers import FiguresAnswer
 from tools.describe import moment
 from tools.errors import AnswerWrong, FiguresDiffer, Usage
 from tools.inquiring import Inquiry, ask
-from tools.options import Json_
+from tools.options import Json_, MaybeNode
 from tools.pinning import ledger_of, load_trust
 from tools.replay import ReplayReader, first_difference, replay
 from tools.ui import emit_json, printable, progress, remark, say
@@ -54,9 +54,7 @@ def figures(
             metavar="[AGENCY]", min=0, max=MAX_AGENCY, help="The agency's number; 0: the whole ledger."
         ),
     ] = AUTHORITY,
-    node: Annotated[
-        str | None, typer.Option("--node", metavar="ADDR", help="Ask a node over gRPC, like localhost:7070.")
-    ] = None,
+    node: MaybeNode = None,
     url: Annotated[
         str | None, typer.Option("--url", metavar="URL", help="Ask over HTTP, like http://localhost:7080.")
     ] = None,

@@ -2,8 +2,8 @@
 
 Each kind of resource has its own size cap, which holds while the body arrives; redirects are not
 followed. A fetch has a deadline for all of it, so that a server that sends a byte now and then holds
-nobody up. What never changes is fetched once: it stays in memory, up to
-64 MiB, so that many receipts of one block cost few requests.
+nobody up; one that says 429 is asked again when it says so. What never changes is fetched once: it stays
+in memory, up to 64 MiB, so that many receipts of one block cost few requests.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 import socket
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Self
@@ -22,7 +23,7 @@ import httpx
 from ledger.resources import CHECKPOINT, MAX_EVENTS_BYTES
 from ledger.tiles import FULL_TILE_BYTES, MAX_BUNDLE_BYTES
 from tools.client_tls import ClientTls, why_unreachable
-from tools.errors import AnswerWrong, NotFound, Unavailable, Usage
+from tools.errors import AnswerWrong, NotFound, RateLimited, Unavailable, Usage
 
 _CAPS: Final = (
     ("checkpoint", 1 << 20),
@@ -41,6 +42,14 @@ _HOST: Final = re.compile(rb"[A-Za-z0-9_.:-]+")
 _CACHE_BYTES: Final = 64 << 20
 
 
+class _AskedTooOften(RateLimited):
+    """Status 429. ``delay_s``: what its Retry-After says."""
+
+    def __init__(self, where: str, delay_s: float) -> None:
+        super().__init__("the server answers 429, asked too often", where=where, fix="try again later")
+        self.delay_s = delay_s
+
+
 class HttpResources:
     """``Resources`` at a base URL. For one thread at a time."""
 
@@ -52,8 +61,10 @@ class HttpResources:
         timeout_s: float = 20.0,
         deadline_s: float = 60.0,
         transport: httpx.BaseTransport | None = None,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``timeout_s`` bounds each wait, ``deadline_s`` a whole fetch once there is a connection.
+        """``timeout_s`` bounds each wait, ``deadline_s`` a whole fetch once there is a connection, and how
+        long it is asked again. ``pause`` is there for tests.
 
         ``tls``: whom to believe when the URL is https (None: the system's authorities).
         Raises Usage for what is no http or https URL, and for certificate files that cannot be used.
@@ -77,6 +88,7 @@ class HttpResources:
             headers={"Accept-Encoding": "identity"},  # so that the caps bound what is held in memory
         )
         self._deadline_s = deadline_s
+        self._pause = pause
         self._connection: socket.socket | None = None
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._kept_bytes = 0
@@ -115,6 +127,17 @@ class HttpResources:
             self._kept_bytes -= len(oldest)
 
     def _get(self, path: str) -> bytes:
+        waited_s = 0.0
+        while True:
+            try:
+                return self._get_once(path)
+            except _AskedTooOften as error:
+                waited_s += error.delay_s
+                if waited_s > self._deadline_s:
+                    raise
+                self._pause(error.delay_s)
+
+    def _get_once(self, path: str) -> bytes:
         where = f"{self.url}/{path}"
         cap = next((cap for prefix, cap in _CAPS if path.startswith(prefix)), 0)
         try:
@@ -124,7 +147,9 @@ class HttpResources:
             ):
                 if response.status_code in (404, 410):
                     raise NotFound("is not there", where=where)
-                if response.status_code >= 500 or response.status_code == 429:
+                if response.status_code == 429:
+                    raise _AskedTooOften(where, _delay_s(response.headers.get("retry-after", "")))
+                if response.status_code >= 500:
                     raise Unavailable(
                         f"the server answers {response.status_code}", where=where, fix="try again later"
                     )
@@ -186,3 +211,9 @@ class HttpResources:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _delay_s(retry_after: str) -> float:
+    """The seconds in a Retry-After; a little while for a date, or nothing."""
+    said = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0
+    return said or 1.0

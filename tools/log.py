@@ -19,15 +19,12 @@ from ledger.seals import Seal
 from ledger.tiles import TileNodeReader
 from tools.describe import leaf_json, leaf_text, moment
 from tools.errors import NotFound, Usage
-from tools.options import Json_, connect, static_resources
+from tools.options import Json_, MaybeNode, connect, static_resources
 from tools.pinning import ledger_of, load_trust
 from tools.ui import emit_json, printable, remark, say
 
 app = typer.Typer(no_args_is_help=True, help="Look at the log: newest checkpoint, entries, inclusion proofs.")
 
-_Node = Annotated[
-    str | None, typer.Option("--node", metavar="ADDR", help="Ask a node over gRPC, like localhost:7070.")
-]
 _Url = Annotated[
     str | None,
     typer.Option("--url", metavar="URL", help="Read static resources, like http://localhost:7080."),
@@ -101,7 +98,7 @@ class TileSource:
 
 
 @app.command()
-def head(node: _Node = None, url: _Url = None, trust: _Trust = None, as_json: Json_ = False) -> None:
+def head(node: MaybeNode = None, url: _Url = None, trust: _Trust = None, as_json: Json_ = False) -> None:
     """Print the newest checkpoint: size, root and time; verified when a trust file is given.
 
     Example: sudur log head --url http://localhost:7080 --trust trust.json
@@ -138,7 +135,7 @@ def head(node: _Node = None, url: _Url = None, trust: _Trust = None, as_json: Js
 
 @app.command(context_settings=_NUMBERS)
 def entry(
-    index: _Index, node: _Node = None, url: _Url = None, trust: _Trust = None, as_json: Json_ = False
+    index: _Index, node: MaybeNode = None, url: _Url = None, trust: _Trust = None, as_json: Json_ = False
 ) -> None:
     """Print an entry, decoded; it is proven to be in the tree of the newest checkpoint.
 
@@ -159,7 +156,7 @@ def entry(
 
 @app.command(context_settings=_NUMBERS)
 def prove(
-    index: _Index, node: _Node = None, url: _Url = None, trust: _Trust = None, as_json: Json_ = False
+    index: _Index, node: MaybeNode = None, url: _Url = None, trust: _Trust = None, as_json: Json_ = False
 ) -> None:
     """Print an entry's inclusion proof under the newest checkpoint; it is verified before it is printed.
 

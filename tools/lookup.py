@@ -28,14 +28,11 @@ from ledger.verdicts import BASES
 from tools.describe import moment
 from tools.errors import AnswerWrong, Usage
 from tools.inquiring import ask
-from tools.options import Json_
+from tools.options import Json_, MaybeNode
 from tools.pinning import ledger_of, load_trust
 from tools.proving import ProvenReferred, prove_referred
 from tools.ui import emit_json, printable, say
 
-_Node = Annotated[
-    str | None, typer.Option("--node", metavar="ADDR", help="Ask a node over gRPC, like localhost:7070.")
-]
 _Url = Annotated[
     str | None, typer.Option("--url", metavar="URL", help="Ask over HTTP, like http://localhost:7080.")
 ]
@@ -63,7 +60,7 @@ def lookup(
     number: Annotated[
         str, typer.Argument(metavar="NUMBER", help="A reference number; spaces and hyphens do not matter.")
     ],
-    node: _Node = None,
+    node: MaybeNode = None,
     url: _Url = None,
     trust: Annotated[
         Path | None,

@@ -124,6 +124,22 @@ def start(
     envelope_share: Annotated[
         int, typer.Option(metavar="MIB", min=0, help="Space for the envelopes of one agency, in MiB.")
     ] = 1_024,
+    agency_records: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Records a second that an agency may append for good.")
+    ] = 20_000,
+    agency_kib: Annotated[
+        int, typer.Option(metavar="KIB", min=1, help="KiB a second that an agency may append for good.")
+    ] = 4_096,
+    agency_burst: Annotated[
+        int, typer.Option(metavar="SECONDS", min=1, help="It may append so many seconds' worth at once.")
+    ] = 500,
+    address_calls: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Calls a second from one IP address, gRPC and HTTP.")
+    ] = 2_000,
+    address_refused: Annotated[
+        int,
+        typer.Option(metavar="MS", min=1, help="Work a second, in ms, that an address may cause in vain."),
+    ] = 100,
     log_format: Annotated[
         LogFormat, typer.Option(help="How the node's own log is written.")
     ] = LogFormat.JSON,
@@ -138,7 +154,7 @@ def start(
     Example: sudur node start --data data --genesis authority/genesis.leaf --log-key authority/log.key.json
     Example: sudur node start --data mirror --follow node.example:7070 --trust trust.json
     """
-    from node.config import MEBIBYTE, Address, EnvelopeLimits, Settings
+    from node.config import KIBIBYTE, MEBIBYTE, Address, EnvelopeLimits, RateLimits, Settings
     from node.errors import NodeError
     from node.logs import configure_logs
     from node.mirror import MirrorSettings
@@ -169,6 +185,13 @@ def start(
                 "--etcd-cert", etcd_cert, "--etcd-key", etcd_key, "--etcd-ca", etcd_ca, mutual=True
             ),
             clock_is_right=clock_is_right,
+            rates=RateLimits(
+                agency_records=agency_records,
+                agency_bytes=agency_kib * KIBIBYTE,
+                agency_burst_s=agency_burst,
+                address_calls=address_calls,
+                address_refused_ms=address_refused,
+            ),
             envelopes=EnvelopeLimits(
                 bytes=envelope_space * MEBIBYTE, agency_bytes=envelope_share * MEBIBYTE, days=envelope_days
             ),

@@ -18,10 +18,20 @@ from tools.errors import Usage
 from tools.http_resources import HttpResources
 from tools.ui import remark
 
+NODES: Final = "ADDR[,ADDR…]"
+"""How an option shows that it takes a node, or all of a cluster."""
 Node = Annotated[
     str,
     typer.Option(
-        metavar="ADDR", help="The node's gRPC address, like 127.0.0.1:7070 or grpcs://node:7070 (TLS)."
+        metavar=NODES,
+        help="The node's gRPC address, like 127.0.0.1:7070 or grpcs://node:7070 (TLS); of a cluster all of"
+        " them, with commas between.",
+    ),
+]
+MaybeNode = Annotated[
+    str | None,
+    typer.Option(
+        "--node", metavar=NODES, help="Ask a node over gRPC, like localhost:7070, or one of several."
     ),
 ]
 PassphraseFile = Annotated[
@@ -78,16 +88,23 @@ def channels(addresses: Sequence[str], where: str, options: Any = ()) -> Callabl
 
 
 def connect(address: str, patience_s: float = 30.0) -> LedgerClient:
-    """A client that tells the person at the terminal when it has to wait for the node. Raises Usage.
+    """A client of the nodes at one address, or at several with commas between, as a ``Node`` option gives.
 
-    With TLS where the address begins with grpcs://, and always when anything was said of TLS.
+    With TLS where one begins with grpcs://, and always when anything was said of TLS. It tells the person
+    at the terminal when it has to wait, and for which node. Raises Usage.
     """
-    bare, wanted = _secured(address, "--node")
+    several = address.split(",")
+    found = [_secured(one, "--node") for one in several]
+    bare = [one for one, _ in found]
+    if len(set(bare)) < len(bare):
+        raise Usage("names a node twice", where="--node", fix="write each node once")
 
-    def waiting(error: SudurError) -> None:
-        remark(f"Trying again for {patience_s:.0f} s: {error}")
+    def waiting(error: SudurError, node: str) -> None:
+        said = str(error) if error.where == node else f"{node}: {error}"
+        remark(f"Trying again for {patience_s:.0f} s: {said}")
 
-    return LedgerClient(bare, tls=wanted, patience_s=patience_s, waiting=waiting)
+    wanted = next((tls for _, tls in found if tls is not None), None)
+    return LedgerClient(",".join(bare), tls=wanted, patience_s=patience_s, waiting=waiting)
 
 
 def static_resources(url: str) -> HttpResources:

@@ -58,7 +58,7 @@ from node.head import Head
 from node.journal import candidate_block
 from node.logs import report
 from node.publish import Publications, Published
-from node.sequencer import Done, Sequencer, SequencerSettings
+from node.sequencer import Abandon, Done, Sequencer, SequencerSettings
 from node.store import Snapshot, Store
 from node.tls import TlsCredentials
 
@@ -175,13 +175,13 @@ class ClusterMember:
         sequencer = self._sequencer
         return (0, 0) if sequencer is None else sequencer.queued
 
-    def submit(self, submissions: Sequence[tuple[bytes, bytes]], done: Done) -> None:
+    def submit(self, submissions: Sequence[tuple[bytes, bytes]], done: Done) -> Abandon:
         """See Submitter. Raises NotLeading, and what the sequencer raises."""
-        self._leading().submit(submissions, done)
+        return self._leading().submit(submissions, done)
 
-    def change(self, leaf: bytes, done: Done) -> None:
+    def change(self, leaf: bytes, done: Done) -> Abandon:
         """See Submitter. Raises as :meth:`submit`."""
-        self._leading().change(leaf, done)
+        return self._leading().change(leaf, done)
 
     def on_answers(self, callback: Callable[[], None]) -> None:
         """See Submitter."""

@@ -28,7 +28,16 @@ from ledger.leaves import NONE
 from ledger.rules_v1 import Draft
 from ledger.seals import Seal
 from ledger.submissions import unpack
-from node.errors import ClockUnsound, DiskFull, NodeError, QueueFull, ReadOnly, RetryableError, Stopping
+from node.errors import (
+    CallerGone,
+    ClockUnsound,
+    DiskFull,
+    NodeError,
+    QueueFull,
+    ReadOnly,
+    RetryableError,
+    Stopping,
+)
 from node.node import LedgerNode, NodeSettings
 from node.publish import Published
 from node.sequencer import Outcome, Placement, SequencerSettings
@@ -268,6 +277,28 @@ def test_a_full_queue_refuses_at_once(world: World, tmp_path: Path) -> None:
     with pytest.raises(NodeError):
         node.sequencer.submit([], never)
     node.close()
+
+
+def test_what_nobody_waits_for_is_dropped_while_it_waits(world: World, node: LedgerNode) -> None:
+    gate = Gate(node)
+    gate.shut()
+    first = Waiter()
+    node.sequencer.submit([world.issues()], first)
+    assert gate.reached.wait(30)
+    given_up, late, change_, kept = Waiter(), Waiter(), Waiter(), Waiter()
+    node.sequencer.submit([world.issues(), world.issues()], given_up)()
+    keep = world.issues()
+    node.sequencer.submit([keep], kept)
+    node.sequencer.change(b"not even looked at", change_)()
+    taken = node.sequencer.submit([world.issues()], late)
+    gate.open()
+    for waiter in (given_up, change_):
+        assert all(isinstance(one, CallerGone) for one in waiter.wait()[0])
+    assert placed(kept.wait()[0][0]).submission_index == placed(first.wait()[0][0]).block_size
+    assert placed(late.wait()[0][0]).record_count == 1
+    taken()  # too late: it is in the log
+    assert node.sequencer.queued == (0, 0)
+    assert placed(submit(node.sequencer, keep)[0][0]).repeat
 
 
 def test_stopping_answers_what_waits(world: World, tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from node.config import Address, RequestLimits
 from node.peer_tls import MembersOnly, PeerChannel, member_name
-from node.run import HttpServer, RunningNode, start_node
+from node.run import RunningNode, start_node
+from node.serving import HttpServer
 from node.tls import TlsCredentials
 from sudur.v1 import ledger_pb2, ledger_pb2_grpc
 from tests.ledger.world import signer

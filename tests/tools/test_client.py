@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -77,21 +79,39 @@ class Scripted(LedgerServiceServicer):
 @pytest.fixture
 def node() -> Iterator[tuple[Scripted, LedgerClient, list[float]]]:
     """A scripted server, a client of it, and the pauses that the client made instead of sleeping."""
+    with ExitStack() as stack:
+        servicer, address = stack.enter_context(listening())
+        client, pauses, _ = stack.enter_context(client_of(address))
+        yield servicer, client, pauses
+
+
+@contextmanager
+def listening() -> Iterator[tuple[Scripted, str]]:
     servicer = Scripted()
     server = grpc.server(futures.ThreadPoolExecutor(2))
     add_LedgerServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
+    yield servicer, f"127.0.0.1:{port}"
+    server.stop(None)
+
+
+@contextmanager
+def client_of(address: str) -> Iterator[tuple[LedgerClient, list[float], list[tuple[str, str]]]]:
+    """A client, its pauses, and (node, code) of what it said when it tried again."""
     pauses: list[float] = []
+    told: list[tuple[str, str]] = []
     now = [0.0]
 
     def pause(seconds: float) -> None:
         pauses.append(seconds)
         now[0] += seconds
 
-    with LedgerClient(f"127.0.0.1:{port}", patience_s=20, pause=pause, clock=lambda: now[0]) as client:
-        yield servicer, client, pauses
-    server.stop(None)
+    def waiting(error: core.SudurError, node: str) -> None:
+        told.append((node, error.code))
+
+    with LedgerClient(address, patience_s=20, waiting=waiting, pause=pause, clock=lambda: now[0]) as client:
+        yield client, pauses, told
 
 
 Node = tuple[Scripted, LedgerClient, list[float]]
@@ -136,6 +156,7 @@ Node = tuple[Scripted, LedgerClient, list[float]]
         ("REGISTRY_CONFLICT", code_pb2.ABORTED, core.RegistryConflict),
         ("DAILY_CAP", code_pb2.RESOURCE_EXHAUSTED, core.DailyCapExceeded),
         ("QUEUE_FULL", code_pb2.RESOURCE_EXHAUSTED, errors.QueueFull),
+        ("RATE_LIMITED", code_pb2.RESOURCE_EXHAUSTED, errors.RateLimited),
         ("DISK_FULL", code_pb2.RESOURCE_EXHAUSTED, errors.DiskFull),
         ("ENVELOPE_QUOTA", code_pb2.RESOURCE_EXHAUSTED, errors.EnvelopeQuota),
         ("READ_ONLY", code_pb2.UNAVAILABLE, errors.ReadOnly),
@@ -306,3 +327,166 @@ def test_a_genesis_of_another_length_is_wrong(node: Node) -> None:
     servicer.script = [pb.GetLedgerResponse(genesis=b"short")]
     with pytest.raises(errors.AnswerWrong):
         client.ledger()
+
+
+# --- rates -------------------------------------------------------------------------------------
+
+
+def test_a_rate_is_waited_for_as_long_as_the_node_says_and_no_less(node: Node) -> None:
+    servicer, client, pauses = node
+    limited = status(code_pb2.RESOURCE_EXHAUSTED, "RATE_LIMITED", retry_ms=4_000)
+    servicer.script = [limited, limited, pb.GetCheckpointResponse(checkpoint=b"note")]
+    assert client.checkpoint() == b"note"
+    assert len(pauses) == 2
+    assert all(4.0 <= one <= 4.8 for one in pauses)
+
+
+def test_a_rate_beyond_all_patience_is_told_at_once(node: Node) -> None:
+    servicer, client, pauses = node
+    servicer.script = [status(code_pb2.RESOURCE_EXHAUSTED, "RATE_LIMITED", retry_ms=90_000)]
+    with pytest.raises(errors.RateLimited):
+        client.checkpoint()
+    assert pauses == []
+
+
+def test_the_longest_delay_within_a_bulk_is_waited_for(node: Node) -> None:
+    servicer, client, pauses = node
+    put_off = [
+        pb.SubmitBulkResult(error=status(code_pb2.RESOURCE_EXHAUSTED, "RATE_LIMITED", retry_ms=ms))
+        for ms in (1_000, 3_000)
+    ]
+    placed = pb.SubmitBulkResult(placement=pb.Placement(submission_index=1))
+    servicer.script = [
+        pb.SubmitBulkResponse(results=put_off),
+        pb.SubmitBulkResponse(results=[placed, placed]),
+    ]
+    answer = client.submit_bulk(GENESIS, [SignedSubmission(b"a", b""), SignedSubmission(b"b", b"")])
+    assert all(isinstance(one, Placed) for one in answer.outcomes)
+    assert len(pauses) == 1
+    assert 3.0 <= pauses[0] <= 3.6
+
+
+# --- several nodes -----------------------------------------------------------------------------
+
+
+@dataclass
+class Several:
+    """Three scripted nodes, the first of them down unless it is given a script, and one client of all."""
+
+    nodes: list[Scripted]
+    addresses: list[str]
+    client: LedgerClient
+    pauses: list[float]
+    told: list[tuple[str, str]]
+
+    def asked(self) -> list[int]:
+        return [len(node.requests) for node in self.nodes]
+
+
+@pytest.fixture
+def several() -> Iterator[Several]:
+    with ExitStack() as stack:
+        pairs = [stack.enter_context(listening()) for _ in range(3)]
+        addresses = [address for _, address in pairs]
+        client, pauses, told = stack.enter_context(client_of(",".join(addresses)))
+        yield Several([servicer for servicer, _ in pairs], addresses, client, pauses, told)
+
+
+PLACED = pb.SubmitResponse(placement=pb.Placement(submission_index=5), checkpoint=b"note")
+NOTE = pb.GetCheckpointResponse(checkpoint=b"note")
+
+
+@pytest.mark.parametrize(
+    "reason", ["STOPPING", "READ_ONLY", "NO_LEADER", "NO_MAJORITY", "A_REASON_OF_TOMORROW"]
+)
+def test_the_next_node_gets_the_very_same_bytes_at_once(several: Several, reason: str) -> None:
+    one, two, three = several.nodes
+    one.script = [status(code_pb2.UNAVAILABLE, reason, retry_ms=700)]
+    two.script = [grpc.StatusCode.UNAVAILABLE]
+    three.script = [PLACED, NOTE]
+    placed, _ = several.client.submit(GENESIS, SignedSubmission(b"leaf", b"records"))
+    assert placed.submission_index == 5
+    assert (several.asked(), several.pauses) == ([1, 1, 1], [])
+    assert len({node.requests[0].SerializeToString() for node in several.nodes}) == 1
+    assert [node for node, _ in several.told] == several.addresses[:2]
+    several.client.checkpoint()
+    assert several.asked() == [1, 1, 2], "the node that answered is asked again"
+
+
+def test_a_node_that_is_not_there_is_passed_over() -> None:
+    with listening() as (servicer, address), client_of(f"127.0.0.1:1,{address}") as (client, pauses, told):
+        servicer.script = [NOTE, NOTE]
+        assert client.checkpoint() == client.checkpoint() == b"note"
+        assert (pauses, told) == ([], [("127.0.0.1:1", "UNAVAILABLE")])
+        assert client.address == address
+
+
+def test_after_a_round_of_all_nodes_it_waits(several: Several) -> None:
+    for node in several.nodes:
+        node.script = [status(code_pb2.UNAVAILABLE, "NO_LEADER")] * 100
+    with pytest.raises(errors.Unavailable):
+        several.client.checkpoint()
+    rounds = [len(node.requests) for node in several.nodes]
+    assert max(rounds) - min(rounds) <= 1
+    assert len(several.pauses) == min(rounds) or len(several.pauses) == min(rounds) - 1
+    assert max(several.pauses) <= 1.2, "a new leader is not kept waiting for"
+    assert 15 < sum(several.pauses) <= 20
+    assert len(several.told) == 3
+
+
+@pytest.mark.parametrize("reason", ["RATE_LIMITED", "QUEUE_FULL"])
+def test_a_rate_is_not_got_round_at_another_node(several: Several, reason: str) -> None:
+    one = several.nodes[0]
+    one.script = [status(code_pb2.RESOURCE_EXHAUSTED, reason, retry_ms=2_000), NOTE]
+    several.client.checkpoint()
+    assert (several.asked(), len(several.pauses)) == ([2, 0, 0], 1)
+
+
+@pytest.mark.parametrize("reason", ["WRONG_LEDGER", "DAILY_CAP", "DUPLICATE_ISSUE"])
+def test_what_is_refused_is_not_asked_elsewhere(several: Several, reason: str) -> None:
+    several.nodes[0].script = [status(code_pb2.FAILED_PRECONDITION, reason, index="3")]
+    with pytest.raises(core.SudurError):
+        several.client.submit(GENESIS, SignedSubmission(b"leaf", b"records"))
+    assert several.asked() == [1, 0, 0]
+
+
+def test_a_stream_goes_on_at_the_next_node(several: Several) -> None:
+    one, two, _ = several.nodes
+    one.script = [pb.StreamEntriesResponse(first_index=0, leaves=[b"0", b"1"]), grpc.StatusCode.UNAVAILABLE]
+    two.script = [pb.StreamEntriesResponse(first_index=2, leaves=[b"2"])]
+    assert list(several.client.entries(0, 3)) == [b"0", b"1", b"2"]
+    assert two.requests[0].start == 2
+
+
+def test_submissions_put_off_for_want_of_a_leader_go_to_the_next_node(several: Several) -> None:
+    one, two, _ = several.nodes
+    no_leader = pb.SubmitBulkResult(error=status(code_pb2.UNAVAILABLE, "NO_LEADER"))
+    placed = pb.SubmitBulkResult(placement=pb.Placement(submission_index=1))
+    one.script = [pb.SubmitBulkResponse(results=[placed, no_leader])]
+    two.script = [pb.SubmitBulkResponse(results=[placed])]
+    answer = several.client.submit_bulk(GENESIS, [SignedSubmission(b"a", b""), SignedSubmission(b"b", b"")])
+    assert all(isinstance(one, Placed) for one in answer.outcomes)
+    assert [[item.leaf for item in node.requests[0].submissions] for node in (one, two)] == [
+        [b"a", b"b"],
+        [b"b"],
+    ]
+
+
+def test_a_change_is_recognised_at_a_node_that_is_a_moment_behind(several: Several) -> None:
+    one, two, _ = several.nodes
+    one.script = [grpc.StatusCode.UNAVAILABLE]
+    behind = status(code_pb2.OUT_OF_RANGE, "OUT_OF_RANGE")
+    two.script = [
+        status(code_pb2.ABORTED, "REGISTRY_CONFLICT", index="9"),
+        behind,
+        behind,
+        pb.StreamEntriesResponse(first_index=9, leaves=[b"change"]),
+    ]
+    assert several.client.change_registry(GENESIS, b"change") == 9
+
+
+def test_a_watch_that_broke_is_taken_up_at_the_next_node(several: Several) -> None:
+    several.nodes[0].script = [grpc.StatusCode.UNAVAILABLE]
+    with pytest.raises(errors.Unavailable):
+        list(several.client.watch(0))
+    assert several.client.address == several.addresses[1]

@@ -10,7 +10,7 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from tools.errors import AnswerWrong, NotFound, Unavailable, Usage
+from tools.errors import AnswerWrong, NotFound, RateLimited, Unavailable, Usage
 from tools.http_resources import HttpResources
 
 
@@ -76,7 +76,7 @@ def test_a_body_without_end_is_cut_off(path: str, cap: int) -> None:
     [
         (httpx.Response(404), NotFound),
         (httpx.Response(503), Unavailable),
-        (httpx.Response(429), Unavailable),
+        (httpx.Response(429, headers={"Retry-After": "61"}), RateLimited),
         (httpx.Response(302, headers={"Location": "http://elsewhere.example"}), AnswerWrong),
         (httpx.Response(400), AnswerWrong),
         (httpx.ConnectError("refused"), Unavailable),
@@ -87,6 +87,26 @@ def test_answers_that_are_none(response: httpx.Response | Exception, error: type
     resources, _ = served(response)
     with pytest.raises(error):
         resources.fetch("checkpoint")
+
+
+@pytest.mark.parametrize(("said", "delay"), [("7", 7.0), ("", 1.0), ("0", 1.0), ("Tue, 24 Nov 2026", 1.0)])
+def test_who_asks_too_often_waits_as_long_as_it_is_told(said: str, delay: float) -> None:
+    answers = [httpx.Response(429, headers={"Retry-After": said})] * 3
+    answers.append(httpx.Response(200, stream=httpx.ByteStream(b"note")))
+    pauses: list[float] = []
+    transport = httpx.MockTransport(lambda request: answers.pop(0))
+    resources = HttpResources("http://node.example", transport=transport, pause=pauses.append)
+    assert resources.fetch("checkpoint") == b"note"
+    assert pauses == [delay] * 3
+
+
+def test_who_asks_too_often_gives_up_in_the_end() -> None:
+    pauses: list[float] = []
+    transport = httpx.MockTransport(lambda request: httpx.Response(429, headers={"Retry-After": "20"}))
+    resources = HttpResources("http://node.example", transport=transport, pause=pauses.append)
+    with pytest.raises(RateLimited, match="too often"):
+        resources.fetch("checkpoint")
+    assert pauses == [20.0] * 3
 
 
 @pytest.mark.parametrize(

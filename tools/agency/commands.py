@@ -39,7 +39,7 @@ from tools.files import locked
 from tools.keyfile import check_label, make_key
 from tools.letters import circulate_commands, inbox_commands, request_commands
 from tools.monitor import commands as monitor_commands
-from tools.options import Json_, Node, PassphraseFile, connect
+from tools.options import NODES, Json_, Node, PassphraseFile, connect
 from tools.register import commands as register_commands
 from tools.register.store import REGISTER_KEY, make_register_key
 from tools.registry import key_commands
@@ -285,7 +285,7 @@ def receipt(
     ] = None,
     node: Annotated[
         str | None,
-        typer.Option(metavar="ADDR", help="Make it anew, as of now. Without: the newest that was made."),
+        typer.Option(metavar=NODES, help="Make it anew, as of now. Without: the newest that was made."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where it goes. Default: receipts in --dir.")

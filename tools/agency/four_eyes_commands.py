@@ -40,7 +40,7 @@ from tools.describe import leaf_json
 from tools.errors import SubmissionFileProblem, Usage
 from tools.files import locked
 from tools.letters.text import OUTCOMES, field_text
-from tools.options import Json_, PassphraseFile, connect
+from tools.options import NODES, Json_, Node, PassphraseFile, connect
 from tools.register.store import system_ms
 from tools.ui import Passphrase, emit_json, printable, quoted, remark, say
 
@@ -60,7 +60,7 @@ def sign(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before signing.")] = False,
     node: Annotated[
         str | None,
-        typer.Option(metavar="ADDR", help="A node, for a first use or when a key is new; else no network."),
+        typer.Option(metavar=NODES, help="A node, for a first use or when a key is new; else no network."),
     ] = None,
     agency: AgencyNumber = None,
     trust: FirstTrust = None,
@@ -112,7 +112,7 @@ def sign(
 def send(
     file: _File,
     directory: Directory,
-    node: Annotated[str, typer.Option(metavar="ADDR", help="The node's gRPC address, like 127.0.0.1:7070.")],
+    node: Node,
     signer: Signers = None,
     url: ResourcesUrl = None,
     passphrase_file: PassphraseFile = None,

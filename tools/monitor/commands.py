@@ -37,7 +37,7 @@ from tools.monitor.monitor import Judging, Monitor, Reading, acknowledge
 from tools.monitor.registers import OtherRegister
 from tools.monitor.report import Where, evidence_name, report_json, report_lines
 from tools.monitor.state import last_agreed
-from tools.options import PassphraseFile, connect, static_resources
+from tools.options import NODES, PassphraseFile, connect, static_resources
 from tools.register.store import Register
 from tools.ui import Passphrase, emit_json, progress, remark, say
 
@@ -75,7 +75,7 @@ def reconcile(
     context: typer.Context,
     directory: _Dir = None,
     node: Annotated[
-        str | None, typer.Option(metavar="ADDR", help="The node's gRPC address, like 127.0.0.1:7070.")
+        str | None, typer.Option(metavar=NODES, help="The node's gRPC address, like 127.0.0.1:7070.")
     ] = None,
     start: Annotated[
         int | None,

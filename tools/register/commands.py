@@ -26,7 +26,7 @@ from tools.agency.session import Directory, agency_session
 from tools.describe import moment
 from tools.errors import RegisterProblem, Usage
 from tools.files import locked
-from tools.options import Json_, PassphraseFile, connect
+from tools.options import NODES, Json_, PassphraseFile, connect
 from tools.register.documents import NO_SEED, NewDocument, StoredDocument
 from tools.register.store import Register, restore
 from tools.tables.bulk import PORTION, Sieve, table_identity
@@ -56,7 +56,7 @@ def import_(
     ],
     directory: Directory,
     node: Annotated[
-        str | None, typer.Option(metavar="ADDR", help="A node that knows the document type; not for type 0.")
+        str | None, typer.Option(metavar=NODES, help="A node that knows the document type; not for type 0.")
     ] = None,
     type_: Annotated[
         int, typer.Option("--type", metavar="T", min=0, max=65_535, help="The document type; 0: undeclared.")

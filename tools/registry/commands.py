@@ -28,7 +28,7 @@ from ledger.trust import TrustedLedger
 from tools.client import LedgerClient
 from tools.describe import moment
 from tools.errors import Usage
-from tools.options import Json_, connect, static_resources
+from tools.options import Json_, MaybeNode, connect, static_resources
 from tools.pinning import check_node, load_trust, only_ledger
 from tools.registry.change_text import one_name
 from tools.registry.changing import chain, changes_of
@@ -50,9 +50,6 @@ app = typer.Typer(no_args_is_help=True, help="Look at the registry: agencies, ke
 
 _GREATEST_AGE_S: Final = 86_400
 _LOCALE: Final = ("LC_ALL", "LC_MESSAGES", "LANG")
-_Node = Annotated[
-    str | None, typer.Option("--node", metavar="ADDR", help="Ask a node over gRPC, like localhost:7070.")
-]
 _Url = Annotated[
     str | None,
     typer.Option("--url", metavar="URL", help="Read static resources, like http://localhost:7080."),
@@ -119,7 +116,7 @@ def _changed(registry: ProvenRegistry, subject: Subject) -> int:
 
 @app.command("list")
 def list_(
-    node: _Node = None,
+    node: MaybeNode = None,
     url: _Url = None,
     trust: _Trust = None,
     types: Annotated[bool, typer.Option("--types", help="Document types in place of agencies.")] = False,
@@ -153,7 +150,7 @@ def list_(
 @app.command()
 def show(
     subject: _Subject,
-    node: _Node = None,
+    node: MaybeNode = None,
     url: _Url = None,
     trust: _Trust = None,
     language: _Language = None,
@@ -183,7 +180,7 @@ def show(
 
 @app.command()
 def tree(
-    node: _Node = None,
+    node: MaybeNode = None,
     url: _Url = None,
     trust: _Trust = None,
     language: _Language = None,
@@ -209,7 +206,7 @@ def tree(
 @app.command()
 def history(
     subject: _Subject,
-    node: _Node = None,
+    node: MaybeNode = None,
     url: _Url = None,
     trust: _Trust = None,
     as_json: Json_ = False,

@@ -14,7 +14,7 @@ from ledger.registry_leaf import RegistryLeaf
 from tools.client import LedgerClient
 from tools.errors import ProposalProblem, Usage
 from tools.files import locked
-from tools.options import Json_, Node, PassphraseFile, connect
+from tools.options import NODES, Json_, Node, PassphraseFile, connect
 from tools.registry.change_commands import Directory, ask, change_lines, proposal_json, state_lines
 from tools.registry.change_text import describe
 from tools.registry.changing import Made, following, keys_to_follow, send, stale
@@ -29,7 +29,7 @@ _File = Annotated[
 ]
 _MaybeNode = Annotated[
     str | None,
-    typer.Option("--node", metavar="ADDR", help="A node to ask what the registry says now. Not needed."),
+    typer.Option("--node", metavar=NODES, help="A node to ask what the registry says now. Not needed."),
 ]
 
 

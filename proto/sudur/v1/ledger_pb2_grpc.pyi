@@ -24,7 +24,8 @@ A refused call ends with a gRPC status whose details hold a google.rpc.ErrorInfo
 message is one plain line for a person and may change; programs use the reason. INVALID_ARGUMENT for
 bytes or fields that cannot be read also carries google.rpc.BadRequest, naming the request field.
 RESOURCE_EXHAUSTED and UNAVAILABLE also carry google.rpc.RetryInfo: how long to wait before the same
-request is sent again. INTERNAL, or any status without ErrorInfo, is a fault of the node or of the
+request is sent again. Any call may end with RATE_LIMITED: `where` is "address" (its calls), "refusals" (what
+it submits is refused too often) or "agency" (what the agency appends). INTERNAL, or any status without ErrorInfo, is a fault of the node or of the
 connection, not of the request; gRPC itself answers RESOURCE_EXHAUSTED to a message above its size
 limit.
 
@@ -57,6 +58,7 @@ limit.
   STATUS_FINAL                  FAILED_PRECONDITION  the subject's status can no longer change; `index`
   CHANGE_REFUSED                FAILED_PRECONDITION  the change would leave the registry inconsistent
   RULES_VERSION_UNKNOWN         FAILED_PRECONDITION  this node's software does not have these rules
+  REFUSED_BY_PEER               FAILED_PRECONDITION  other members of the cluster hold it against the rules
   ENVELOPE_MISSING              FAILED_PRECONDITION  a record names an envelope not held here; put it first
   ENVELOPE_WRONG_RECIPIENT      FAILED_PRECONDITION  a record names an envelope that is for another agency
   DUPLICATE_ISSUE               ALREADY_EXISTS       the agency issued this commitment before; `index`
@@ -67,9 +69,13 @@ limit.
   REGISTRY_CONFLICT             ABORTED              `previous` is not the subject's last change; `index`
   DAILY_CAP                     RESOURCE_EXHAUSTED   the agency's cap for this UTC day is reached
   QUEUE_FULL                    RESOURCE_EXHAUSTED   too much waits, or too many streams are open
+  RATE_LIMITED                  RESOURCE_EXHAUSTED   the agency or the address has used up its rate for now
   DISK_FULL                     RESOURCE_EXHAUSTED   too little free disk; reads go on, writes resume
   ENVELOPE_QUOTA                RESOURCE_EXHAUSTED   the agency's, or all, space for envelopes is used up
   READ_ONLY                     UNAVAILABLE          this node takes no writes now; another may
+  NO_LEADER                     UNAVAILABLE          no member of the cluster leads at the moment
+  NO_MAJORITY                   UNAVAILABLE          too few members answer; it may still be committed
+  OUTCOME_UNKNOWN               UNAVAILABLE          it was committed, or not, or will be: send the same again
   MIRROR                        UNAVAILABLE          this is a mirror: send it to the node at `submit_at`
   STOPPING                      UNAVAILABLE          the node is shutting down; connect again or elsewhere
 
@@ -125,7 +131,7 @@ class LedgerServiceStub:
     AGENCY_SUSPENDED, TYPE_NOT_PERMITTED, NOT_ENTITLED); FAILED_PRECONDITION (WRONG_LEDGER,
     CLAIMED_TIME_OUTSIDE_WINDOW, SUBJECT_INVALID, STATUS_FINAL, ENVELOPE_MISSING, ENVELOPE_WRONG_RECIPIENT);
     ALREADY_EXISTS (DUPLICATE_ISSUE, DUPLICATE_ATTEST, ALREADY_ANSWERED); ABORTED (STATUS_STALE);
-    RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, DISK_FULL);
+    RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, RATE_LIMITED, DISK_FULL);
     UNAVAILABLE (READ_ONLY, STOPPING).
     """
     SubmitBulk: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.SubmitBulkRequest, _ledger_pb2.SubmitBulkResponse]
@@ -286,7 +292,7 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     AGENCY_SUSPENDED, TYPE_NOT_PERMITTED, NOT_ENTITLED); FAILED_PRECONDITION (WRONG_LEDGER,
     CLAIMED_TIME_OUTSIDE_WINDOW, SUBJECT_INVALID, STATUS_FINAL, ENVELOPE_MISSING, ENVELOPE_WRONG_RECIPIENT);
     ALREADY_EXISTS (DUPLICATE_ISSUE, DUPLICATE_ATTEST, ALREADY_ANSWERED); ABORTED (STATUS_STALE);
-    RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, DISK_FULL);
+    RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, RATE_LIMITED, DISK_FULL);
     UNAVAILABLE (READ_ONLY, STOPPING).
     """
     SubmitBulk: _aio.UnaryUnaryMultiCallable[_ledger_pb2.SubmitBulkRequest, _ledger_pb2.SubmitBulkResponse]  # type: ignore[assignment]
@@ -456,7 +462,7 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         AGENCY_SUSPENDED, TYPE_NOT_PERMITTED, NOT_ENTITLED); FAILED_PRECONDITION (WRONG_LEDGER,
         CLAIMED_TIME_OUTSIDE_WINDOW, SUBJECT_INVALID, STATUS_FINAL, ENVELOPE_MISSING, ENVELOPE_WRONG_RECIPIENT);
         ALREADY_EXISTS (DUPLICATE_ISSUE, DUPLICATE_ATTEST, ALREADY_ANSWERED); ABORTED (STATUS_STALE);
-        RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, DISK_FULL);
+        RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, RATE_LIMITED, DISK_FULL);
         UNAVAILABLE (READ_ONLY, STOPPING).
         """
 
