@@ -8,7 +8,7 @@ header gets and drops it, or a successor; who put it may get it too.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -198,7 +198,7 @@ class Envelopes:
         EnvelopeWrongRecipient.
         """
         now_ms = self._wall_ms()
-        for position, record in _records(packed):
+        for position, record in named_records(packed):
             if record.envelope == NO_HASH:
                 continue
             held = self._store.find(record.envelope)
@@ -253,12 +253,10 @@ def may_name(packed: bytes) -> bool:
     return len(packed) % _ISSUE_STRIDE != 0 or types.count(LeafType.ISSUE) != len(types)
 
 
-def _records(packed: bytes) -> Iterator[tuple[int, Send | Answer]]:
-    """The SENDs and ANSWERs of a submission; none when any record cannot be read."""
+def named_records(packed: bytes) -> list[tuple[int, Send | Answer]]:
+    """The SENDs and ANSWERs of a submission, with their positions; none when any record cannot be read."""
     try:
         records = [parse_record(leaf) for leaf in unpack(packed, most=MAX_RECORDS)]
     except FormatError:
-        return
-    for position, record in enumerate(records):
-        if isinstance(record, Send | Answer):
-            yield position, record
+        return []
+    return [(position, one) for position, one in enumerate(records) if isinstance(one, Send | Answer)]

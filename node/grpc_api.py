@@ -536,7 +536,7 @@ def _block(head: BlockHead) -> ledger_pb2.Block:
 # --- the server --------------------------------------------------------------------------------
 
 
-def _handlers(servicer: LedgerServicer) -> grpc.GenericRpcHandler:
+def ledger_handlers(servicer: LedgerServicer) -> grpc.GenericRpcHandler:
     """The service's methods, each reading its requests with :func:`_reader`."""
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
     for method in ledger_pb2.DESCRIPTOR.services_by_name["LedgerService"].methods:
@@ -647,7 +647,7 @@ class GrpcServer:
 
     async def start(self, servicer: LedgerServicer) -> None:
         """Serve."""
-        self._server.add_generic_rpc_handlers((_handlers(servicer),))
+        self._server.add_generic_rpc_handlers((ledger_handlers(servicer),))
         self._started = True
         await self._server.start()
 

@@ -66,6 +66,7 @@ class Metrics:
         self.envelopes_expired = self._counter(
             "envelopes_expired", "Envelopes deleted: named by no record, or no longer needed", "reason"
         )
+        self.forwarded = self._counter("submissions_forwarded", "Submissions handed on to the leader")
         self.blocks_refused = self._counter(
             "blocks_refused", "Blocks of a leader that this member did not prepare, for they break the rules"
         )

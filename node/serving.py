@@ -19,7 +19,7 @@ from typing import Final, cast
 import structlog
 import uvicorn
 
-from node.config import Address, Settings
+from node.config import UNLIMITED, Address, Settings
 from node.disk import free_bytes
 from node.envelope_store import Usage
 from node.envelopes import Letters
@@ -137,7 +137,10 @@ class Served:
 
 @contextlib.asynccontextmanager
 async def serve(doors: Doors, served: Served) -> AsyncIterator[LedgerServicer]:
-    """Serve while the context lasts; then take nothing new, answer what is in work, end streams, close."""
+    """Serve while the context lasts; then take nothing new, answer what is in work, end streams, close.
+
+    Gives a servicer for the members of a cluster.
+    """
     settings, metrics, grpc_server = doors.settings, doors.metrics, doors.grpc_server
     reads = Reads(served.copy)
     writes = Writes(served.copy, served.submitter, served.letters, metrics, served.forward)
@@ -154,33 +157,39 @@ async def serve(doors: Doors, served: Served) -> AsyncIterator[LedgerServicer]:
         )
     )
     limits = CallerLimits(settings.rates, lambda scope: metrics.limited.labels(scope).inc())
-    servicer = LedgerServicer(
-        reads,
-        inquiries,
-        writes,
-        served.letters,
-        releases,
-        metrics,
-        grpc_server.watches,
-        limits,
-        settings.limits,
-        doors.resources_url,
-        served.mirror,
-    )
+
+    def servicer(limits: CallerLimits, writes: Writes) -> LedgerServicer:
+        return LedgerServicer(
+            reads,
+            inquiries,
+            writes,
+            served.letters,
+            releases,
+            metrics,
+            grpc_server.watches,
+            limits,
+            settings.limits,
+            doors.resources_url,
+            served.mirror,
+        )
+
     app = make_app(reads, inquiries, Resources(served.copy, reads), metrics, unready, served.mirror)
     http_server = HttpServer(Edge(app, metrics, limits), settings, doors.tls)
     await grpc_server.set_serving(True)
-    await grpc_server.start(servicer)
+    await grpc_server.start(servicer(limits, writes))
     await http_server.start(doors.listener)
     watched = (list) if served.always_healthy else unready
     health = asyncio.create_task(_tell_health(grpc_server, watched))
     _log.info("serving", grpc=str(doors.grpc), http=str(doors.http), size=reads.size)
+    # What other members hand on is not handed on again, and was limited where it came in.
+    handed = Writes(served.copy, served.submitter, served.letters, metrics)
     try:
-        yield servicer
+        yield servicer(CallerLimits(UNLIMITED, lambda _: None), handed)
     finally:
         _log.info("stopping", size=reads.size)
         health.cancel()
         writes.stopping.set()
+        handed.stopping.set()
         releases.wake()
         await grpc_server.set_serving(False)
         # Off the loop, which has to deliver the answers of the last block meanwhile.

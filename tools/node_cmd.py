@@ -24,6 +24,9 @@ from tools.ui import Passphrase, emit_json, remark, say
 if TYPE_CHECKING:
     from transport.certificates import TlsFiles
 
+if TYPE_CHECKING:
+    from node.cluster.run_member import ClusterSettings
+
 app = typer.Typer(no_args_is_help=True, help="For operators: start a node, check its data.")
 
 _Data = Annotated[
@@ -92,6 +95,22 @@ def start(
             metavar="FILE", help="gRPC callers must show a certificate that this authority issued (PEM)."
         ),
     ] = None,
+    journal: Annotated[
+        str,
+        typer.Option(
+            metavar="etcd://HOST:PORT,…",
+            help="Be a member of a cluster: etcd decides. It needs --name and --peer.",
+        ),
+    ] = "",
+    name: Annotated[str, typer.Option(metavar="NAME", help="This member's name, as n1.")] = "",
+    peer: Annotated[str, typer.Option(metavar="ADDR", help="Where the other members reach this one.")] = "",
+    members: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME=ADDR,…",
+            help="At the first start of a cluster: all its members' names and peer addresses.",
+        ),
+    ] = "",
     peer_cert: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="What this node shows to the cluster's other members (PEM)."),
@@ -152,15 +171,19 @@ def start(
     A mirror (--follow) is a copy for reading: it checks all that it takes over, and serves it without a link.
 
     Example: sudur node start --data data --genesis authority/genesis.leaf --log-key authority/log.key.json
+    A member of a cluster (--journal) holds a copy like the others; one of them leads at a time.
+
     Example: sudur node start --data mirror --follow node.example:7070 --trust trust.json
     """
+    from node.cluster.run_member import run_member
     from node.config import KIBIBYTE, MEBIBYTE, Address, EnvelopeLimits, RateLimits, Settings
     from node.errors import NodeError
     from node.logs import configure_logs
     from node.mirror import MirrorSettings
     from node.remote_blocks import CHANNEL_OPTIONS
-    from node.run import RunningNode, run
-    from node.run_mirror import RunningMirror, run_mirror
+    from node.run import run
+    from node.run_mirror import run_mirror
+    from node.serving import Running
 
     if bool(follow) == bool(log_key):
         raise Usage(
@@ -199,7 +222,7 @@ def start(
     except NodeError as error:
         raise Usage(error.what, where=error.where, fix=error.fix) from None
 
-    def ready(running: RunningNode | RunningMirror) -> None:
+    def ready(running: Running) -> None:
         told = {"grpc": str(running.grpc), "http": str(running.http), "url": running.resources_url}
         typer.echo(json.dumps(told))
         sys.stdout.flush()
@@ -211,10 +234,45 @@ def start(
         configure_logs(log_format.value)
         asyncio.run(run_mirror(settings, trusted, addresses, ready=ready, mirror_settings=core))
         return
+    cluster = _cluster(journal, name, peer, members)
     signers = open_log_keys(log_key or [], Passphrase(passphrase_file))
     leaf = None if genesis is None else read_file(genesis, MAX_LEAF_SIZE)
     configure_logs(log_format.value)
-    asyncio.run(run(settings, signers, leaf, ready=ready))
+    if cluster is None:
+        asyncio.run(run(settings, signers, leaf, ready=ready))
+    else:
+        asyncio.run(run_member(settings, cluster, signers, leaf, ready=ready))
+
+
+def _cluster(journal: str, name: str, peer: str, members: str) -> ClusterSettings | None:
+    """How this node is a member of a cluster; None when it is a node alone. Raises Usage."""
+    from node.cluster.etcd_client import parse_endpoints
+    from node.cluster.members import check_name
+    from node.cluster.run_member import ClusterSettings
+    from node.config import Address
+    from node.errors import NodeError
+
+    if not journal:
+        if name or peer or members:
+            raise Usage("--name, --peer and --members are for a member of a cluster", fix="give --journal")
+        return None
+    if not name or not peer:
+        raise Usage("a member of a cluster has a name and an address", fix="give --name and --peer")
+    try:
+        listed = []
+        for one in members.split(",") if members else []:
+            other, equals, address = one.partition("=")
+            if not equals:
+                raise Usage(
+                    f"{one!r} names no member", where="--members", fix="write n1=HOST:PORT,n2=HOST:PORT,…"
+                )
+            listed.append((check_name(other), Address.parse(address)))
+        own = Address.parse(peer)
+        if listed and (name, own) not in listed:
+            raise Usage(f"{name}={peer} is not among them", where="--members", fix="list this member, too")
+        return ClusterSettings(check_name(name), parse_endpoints(journal), own, tuple(listed))
+    except NodeError as error:
+        raise Usage(error.what, where=error.where, fix=error.fix) from None
 
 
 @app.command()

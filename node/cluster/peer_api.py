@@ -19,9 +19,11 @@ from ledger import rules
 from ledger.errors import OutOfRange, SudurError, VerificationError
 from ledger.leaves import NONE
 from node.block_source import StoredBlocks
+from node.cluster.cluster_letters import held, keep
 from node.cluster.member import ClusterMember
 from node.cluster.protocol import Readiness
-from node.errors import BlockRefusedByPeer, NotFound
+from node.envelope_store import EnvelopeStore
+from node.errors import BlockRefusedByPeer, NoLeader, NotFound
 from node.grpc_answers import blocks_response
 from node.head import Head
 from node.metrics import Metrics
@@ -54,6 +56,8 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
         self._metrics = metrics
         self._software_version = software_version
         self._addresses = grpc_address, http_address
+        self.envelopes: EnvelopeStore | None = None
+        """Once this node serves."""
 
     async def Hear(self, request: peer_pb2.HearRequest, context: Context) -> peer_pb2.HearResponse:  # noqa: N802
         return self._heard()
@@ -176,6 +180,38 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
             return peer_pb2.RootAfterResponse(size=found[0], root=found[1])
 
         return await _answered(context, look)
+
+    async def KeepEnvelope(  # noqa: N802
+        self, request: peer_pb2.KeepEnvelopeRequest, context: Context
+    ) -> peer_pb2.KeepEnvelopeResponse:
+        def work() -> peer_pb2.KeepEnvelopeResponse:
+            keep(self._letters(), request.envelope, request.sender)
+            return peer_pb2.KeepEnvelopeResponse()
+
+        return await _answered(context, work)
+
+    async def FetchEnvelope(  # noqa: N802
+        self, request: peer_pb2.FetchEnvelopeRequest, context: Context
+    ) -> peer_pb2.KeepEnvelopeRequest:
+        def work() -> peer_pb2.KeepEnvelopeRequest:
+            envelope, sender = held(self._letters(), request.digest)
+            return peer_pb2.KeepEnvelopeRequest(envelope=envelope, sender=sender)
+
+        return await _answered(context, work)
+
+    async def ForgetEnvelope(  # noqa: N802
+        self, request: peer_pb2.FetchEnvelopeRequest, context: Context
+    ) -> peer_pb2.KeepEnvelopeResponse:
+        def work() -> peer_pb2.KeepEnvelopeResponse:
+            self._letters().drop(request.digest)
+            return peer_pb2.KeepEnvelopeResponse()
+
+        return await _answered(context, work)
+
+    def _letters(self) -> EnvelopeStore:
+        if self.envelopes is None:
+            raise NoLeader("this member does not serve yet", retry_ms=500)
+        return self.envelopes
 
 
 async def _answered(context: Context, work: Callable[[], Answer]) -> Answer:

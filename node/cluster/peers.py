@@ -31,7 +31,7 @@ MAX_PEER_MESSAGE: Final = 2 * MAX_BLOCK_BYTES
 HEAR_S: Final = 2.0
 CALL_S: Final = 10.0
 _QUEUE: Final = 8
-_OPTIONS: Final = (
+PEER_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_PEER_MESSAGE),
     ("grpc.max_send_message_length", MAX_PEER_MESSAGE),
     ("grpc.keepalive_time_ms", 10_000),
@@ -99,9 +99,9 @@ class PeerLink:
                     self._channel.close()
                 self._made_of = newest
                 self._channel = (
-                    grpc.insecure_channel(str(self.address), options=_OPTIONS)
+                    grpc.insecure_channel(str(self.address), options=PEER_OPTIONS)
                     if newest is None
-                    else grpc.secure_channel(str(self.address), newest, options=_OPTIONS)
+                    else grpc.secure_channel(str(self.address), newest, options=PEER_OPTIONS)
                 )
             return self._channel
 
@@ -164,12 +164,15 @@ class PeerLink:
         request = ledger_pb2.GetConsistencyProofRequest(old_size=old, new_size=new)
         return tuple(self.call(lambda stub, s: stub.ProveApplied(request, timeout=s)).path)
 
+    def ledger(self) -> LedgerServiceStub:
+        """Its LedgerService, which takes what other members hand on. Raises PeerError."""
+        return LedgerServiceStub(self._current())
+
     def checkpoint(self, size: int) -> bytes:
         """The signed checkpoint of a size. Raises PeerError."""
         request = ledger_pb2.GetCheckpointRequest(size=size)
         try:
-            stub = LedgerServiceStub(self._current())
-            return stub.GetCheckpoint(request, timeout=CALL_S).checkpoint
+            return self.ledger().GetCheckpoint(request, timeout=CALL_S).checkpoint
         except grpc.RpcError as error:
             raise peer_error(error, self.name) from None
 

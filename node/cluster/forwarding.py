@@ -1,0 +1,125 @@
+"""A member that does not lead hands writes on to the one that does, over the members' own door."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import grpc
+import grpc.aio
+from google.rpc import status_pb2
+from grpc_status import rpc_status
+
+from node.cluster.member import ClusterMember
+from node.cluster.peers import PEER_OPTIONS
+from node.errors import NoLeader, RetryableError
+from node.forward import ForwardedRefusal
+from node.metrics import Metrics
+from node.peer_tls import PeerChannel
+from node.sequencer import Outcome, Placement
+from node.tls import TlsCredentials
+from sudur.v1 import ledger_pb2
+from sudur.v1.ledger_pb2_grpc import LedgerServiceStub
+
+if TYPE_CHECKING:
+    from sudur.v1.ledger_pb2_grpc import LedgerServiceAsyncStub
+
+FORWARD_S: Final = 30.0
+"""How long the leader has; its caller's own deadline ends it sooner."""
+
+
+class Forwarding:
+    """See :class:`node.forward.Forward`. Belongs to one event loop; :meth:`close` it there."""
+
+    def __init__(self, member: ClusterMember, credentials: TlsCredentials | None, metrics: Metrics) -> None:
+        self._member = member
+        self._credentials = credentials
+        self._metrics = metrics
+        self._channel: PeerChannel | None = None
+
+    async def close(self) -> None:
+        """End what is under way."""
+        if self._channel is not None:
+            await self._channel.close()
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """See Forward."""
+        member = self._member
+        return not member.leads and member.leader not in (None, member.settings.name)
+
+    async def submit(
+        self, genesis: bytes, submissions: Sequence[tuple[bytes, bytes]]
+    ) -> tuple[list[Outcome], bytes]:
+        """See Forward. One SubmitBulk."""
+        request = ledger_pb2.SubmitBulkRequest(
+            genesis=genesis,
+            submissions=[ledger_pb2.Submission(leaf=leaf, records=records) for leaf, records in submissions],
+        )
+        stub = await self._stub()
+        try:
+            answer = await stub.SubmitBulk(request, timeout=FORWARD_S)
+        except grpc.aio.AioRpcError as error:
+            raise self._refusal(error) from None
+        self._metrics.forwarded.inc(len(submissions))
+        outcomes: list[Outcome] = [
+            _placement(one.placement) if one.HasField("placement") else ForwardedRefusal(one.error)
+            for one in answer.results
+        ]
+        return outcomes, answer.checkpoint
+
+    async def change(self, genesis: bytes, leaf: bytes) -> tuple[Outcome, bytes]:
+        """See Forward. One ChangeRegistry."""
+        request = ledger_pb2.ChangeRegistryRequest(genesis=genesis, leaf=leaf)
+        stub = await self._stub()
+        try:
+            answer = await stub.ChangeRegistry(request, timeout=FORWARD_S)
+        except grpc.aio.AioRpcError as error:
+            raise self._refusal(error) from None
+        self._metrics.forwarded.inc()
+        placed = Placement(
+            answer.index, answer.index + 1, 0, answer.block, answer.block_size, answer.time_ms, False
+        )
+        return placed, answer.checkpoint
+
+    async def _stub(self) -> LedgerServiceAsyncStub:
+        leader, peers = self._member.leader, self._member.peers
+        member = None if leader is None or peers is None else peers.members.named(leader)
+        if member is None:
+            raise NoLeader("nobody leads at the moment", retry_ms=200)
+        channel = self._channel
+        if channel is None or channel.address != member.peer:
+            if channel is not None:
+                task = asyncio.create_task(channel.close())
+                task.add_done_callback(lambda _: None)
+            channel = self._channel = PeerChannel(member.peer, self._credentials, PEER_OPTIONS)
+        return LedgerServiceStub(channel.current())
+
+    def _refusal(self, error: grpc.aio.AioRpcError) -> ForwardedRefusal | RetryableError:
+        status: status_pb2.Status | None = None
+        try:
+            status = rpc_status.from_call(error)
+        except ValueError:
+            status = None
+        if status is not None and status.details:
+            return ForwardedRefusal(status)
+        # No word of a node of ours: the connection, or a leader that died with the call.
+        self._member.nudge()
+        return NoLeader(
+            f"the leader, {self._member.leader}, did not answer: {error.details() or error.code().name}",
+            fix="send the same again: it was committed, or not",
+            retry_ms=200,
+        )
+
+
+def _placement(place: ledger_pb2.Placement) -> Placement:
+    return Placement(
+        place.submission_index,
+        place.first_record_index,
+        place.record_count,
+        place.block,
+        place.block_size,
+        place.time_ms,
+        place.repeat,
+    )

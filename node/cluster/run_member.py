@@ -1,0 +1,227 @@
+"""Running a member of a cluster: its copy, its three doors, what it is at the moment, on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from ledger.errors import WrongLedger
+from ledger.hashing import leaf_hash
+from ledger.signatures import Signer
+from node.clock import SystemClock
+from node.cluster.cluster_letters import ClusterLetters
+from node.cluster.etcd_client import EtcdClient
+from node.cluster.forwarding import Forwarding
+from node.cluster.member import ClusterMember, MemberSettings
+from node.cluster.peer_api import PeerServicer
+from node.cluster.peer_door import PeerDoor
+from node.cluster.replica import Replica
+from node.config import Address, Settings
+from node.disk import make_directories
+from node.errors import NodeError, NotFound, StoreBehindMark
+from node.grpc_api import SOFTWARE_VERSION
+from node.ledger_copy import LedgerCopy
+from node.letters import kept_letters
+from node.mark import Mark
+from node.node import DATABASE_DIRECTORY, default_mark_path, holds_database
+from node.sequencer import SequencerSettings
+from node.serving import Doors, Running, Served, open_doors, serve, until_told
+from node.store import Store
+from node.tls import TlsCredentials
+from transport.certificates import Purpose
+
+_log = structlog.get_logger("node.run")
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """``name``: this member's; ``etcd``: endpoints; ``peer``: where it listens for the others, and where they
+    reach it. ``founding``: all first members, given once, to found the ledger."""
+
+    name: str
+    etcd: tuple[str, ...]
+    peer: Address
+    founding: tuple[tuple[str, Address], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunningMember(Running):
+    """A member that serves."""
+
+    peer: Address
+    member: ClusterMember
+
+
+async def run_member(
+    settings: Settings,
+    cluster: ClusterSettings,
+    signers: Sequence[Signer],
+    genesis_leaf: bytes | None = None,
+    *,
+    ready: Callable[[RunningMember], None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then hand over and stop in good order.
+
+    ``ready`` is called once it serves: a new member catches up first. Raises NodeError.
+    """
+
+    async def serving(stop: asyncio.Event) -> None:
+        async with start_member(settings, cluster, signers, genesis_leaf, stop) as running:
+            if running is not None:
+                if ready is not None:
+                    ready(running)
+                await stop.wait()
+
+    await until_told(serving)
+
+
+@contextlib.asynccontextmanager
+async def start_member(
+    settings: Settings,
+    cluster: ClusterSettings,
+    signers: Sequence[Signer],
+    genesis_leaf: bytes | None,
+    stop: asyncio.Event,
+) -> AsyncIterator[RunningMember | None]:
+    """A member that serves while the context lasts; None when told to stop before it could."""
+    peer_tls = None if settings.peer_tls is None else TlsCredentials(settings.peer_tls, Purpose.MEMBER)
+    etcd_tls = None if settings.etcd_tls is None else TlsCredentials(settings.etcd_tls, Purpose.CLIENT)
+    _check_plaintext(cluster.peer, peer_tls)
+    async with open_doors(settings) as doors, contextlib.AsyncExitStack() as stack:
+        door = PeerDoor(cluster.peer, peer_tls)
+        stack.push_async_callback(door.stop)
+        peer = door.listen()
+        store, mark = stack.enter_context(_opened(settings))
+        genesis = _genesis(store, genesis_leaf, settings.data_dir)
+        etcd = EtcdClient(cluster.etcd, None if etcd_tls is None else etcd_tls.channel_credentials())
+        stack.callback(etcd.close)
+        member = ClusterMember(
+            _member_settings(settings, cluster, peer, genesis_leaf, doors),
+            genesis,
+            store,
+            Replica(store, mark),
+            etcd,
+            signers,
+            SystemClock(),
+            peer_tls,
+        )
+        stack.push_async_callback(asyncio.to_thread, member.stop)
+        peers = PeerServicer(
+            member,
+            store,
+            doors.metrics,
+            software_version=SOFTWARE_VERSION,
+            grpc_address=str(doors.grpc),
+            http_address=str(doors.http),
+        )
+        await door.start(peers)
+        member.start()
+        _log.info("member", name=cluster.name, peer=str(peer), id=member.replica.vote.member.hex())
+        if not await _first_release(member, stop):
+            yield None
+            return
+        copy = LedgerCopy(store, member.publications)
+        own, kept = stack.enter_context(kept_letters(settings, copy, doors.metrics))
+        peers.envelopes = kept
+        forwarding = Forwarding(member, peer_tls, doors.metrics)
+        stack.push_async_callback(forwarding.close)
+        served = Served(
+            copy=copy,
+            submitter=member,
+            letters=ClusterLetters(member, own, kept),
+            stop_writing=member.stop,
+            trouble=lambda: member.fault,
+            usage=lambda: kept.usage,
+            forward=forwarding,
+        )
+        async with serve(doors, served) as for_members:
+            door.serve_ledger(for_members)
+            yield RunningMember(copy, doors.grpc, doors.http, doors.resources_url, peer, member)
+
+
+async def _first_release(member: ClusterMember, stop: asyncio.Event) -> bool:
+    """Wait for something to serve; False when told to stop before there is."""
+    while not stop.is_set():
+        if await asyncio.to_thread(member.wait_released, 0.2):
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def _opened(settings: Settings) -> Iterator[tuple[Store, Mark]]:
+    """The store and the mark, both new or both there."""
+    mark_path = settings.mark_path or default_mark_path(settings.data_dir)
+    if holds_database(settings.data_dir):
+        try:
+            mark = Mark.open(mark_path)
+        except NotFound as error:
+            raise StoreBehindMark(
+                "there is a data directory, but not the mark of what this member has voted for",
+                where=str(mark_path),
+                fix="bring the mark file back to its place. If it is lost, this member is: move the data"
+                " directory away too, and have it replaced (docs/operations.md)",
+            ) from error
+    else:
+        make_directories(settings.data_dir)
+        mark = Mark.create(mark_path)
+    try:
+        store = Store(settings.data_dir / DATABASE_DIRECTORY)
+        try:
+            yield store, mark
+        finally:
+            store.close()
+    finally:
+        mark.close()
+
+
+def _genesis(store: Store, leaf: bytes | None, data_dir: Path) -> bytes:
+    """G, of the store or of the leaf given. Raises NodeError, WrongLedger."""
+    head = store.head()
+    if head is None:
+        if leaf is None:
+            raise NotFound(
+                "no ledger is here yet", where=str(data_dir), fix="start it with --genesis genesis.leaf"
+            )
+        return leaf_hash(leaf)
+    if leaf is not None and leaf_hash(leaf) != head.ledger:
+        raise WrongLedger(
+            "it holds a ledger that began with another genesis",
+            where=str(data_dir),
+            fix="give that ledger's genesis or none; or choose another directory",
+        )
+    return head.ledger
+
+
+def _member_settings(
+    settings: Settings, cluster: ClusterSettings, peer: Address, leaf: bytes | None, doors: Doors
+) -> MemberSettings:
+    return MemberSettings(
+        name=cluster.name,
+        peer=peer,
+        genesis_leaf=leaf,
+        founding=cluster.founding,
+        data_dir=settings.data_dir,
+        sequencer=SequencerSettings(disk_floor=settings.disk_floor, clock_is_right=settings.clock_is_right),
+        observe=doors.metrics.commit_step,
+    )
+
+
+def _check_plaintext(peer: Address, tls: TlsCredentials | None) -> None:
+    if tls is not None:
+        return
+    try:
+        loopback = peer.host == "localhost" or ipaddress.ip_address(peer.host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise NodeError(
+            "members speak to each other in plaintext on one machine only",
+            where=f"--peer {peer}",
+            fix="give --peer-cert, --peer-key and --peer-ca (`sudur tls init` makes some to try it with)",
+        )
