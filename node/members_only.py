@@ -15,7 +15,7 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class MembersOnly(grpc.aio.ServerInterceptor):
-    """Answers PERMISSION_DENIED to every call, of whatever method, by anybody who is no member.
+    """Answers PERMISSION_DENIED to every call, of any method there is, by anybody who is no member.
 
     That the certificate comes from the right authority, TLS has checked before. Handlers are
     coroutines, or asynchronous generators where they answer with a stream.

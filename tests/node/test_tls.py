@@ -17,13 +17,15 @@ import pytest
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
+from node.cluster.peers import PeerLink
 from node.config import Address, RequestLimits
+from node.errors import PeerSilent
 from node.members_only import MembersOnly, member_name
 from node.run import RunningNode, start_node
 from node.secure_channel import SecureChannel
 from node.serving import HttpServer
 from node.tls import TlsCredentials
-from sudur.v1 import ledger_pb2, ledger_pb2_grpc
+from sudur.v1 import ledger_pb2, ledger_pb2_grpc, peer_pb2
 from tests.ledger.world import signer
 from tests.node.served import genesis_leaf, settings
 from tests.transport.authorities import CLIENT, SERVER, Authority, Issued
@@ -56,7 +58,12 @@ async def peer_server(files: TlsFiles) -> AsyncIterator[Address]:
         "Who": grpc.unary_unary_rpc_method_handler(_who),
         "Count": grpc.unary_stream_rpc_method_handler(_count),
     }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Peer", methods),))
+    peer_service = peer_pb2.DESCRIPTOR.services_by_name["PeerService"].full_name
+    handlers = [
+        grpc.method_handlers_generic_handler("test.Peer", methods),
+        grpc.method_handlers_generic_handler(peer_service, {"Hear": methods["Who"]}),
+    ]
+    server.add_generic_rpc_handlers(handlers)
     credentials = TlsCredentials(files, Purpose.MEMBER).server_credentials()
     port = server.add_secure_port("127.0.0.1:0", credentials)
     await server.start()
@@ -162,6 +169,20 @@ async def test_without_tls_nothing_is_answered(ca: Authority) -> None:
             code, reason = await refused(channel)
     assert code is grpc.StatusCode.UNAVAILABLE
     assert "speaks TLS, and was spoken to without" in reason
+
+
+async def test_a_link_to_another_member_says_why(tmp_path: Path, ca: Authority) -> None:
+    other = Authority(tmp_path, "other")
+    async with peer_server(ca.member("n1").files(ca.path)) as address:
+        for files, says in (
+            (ca.member("n2").files(other.path), "authority that is trusted here"),
+            (other.member("n2").files(ca.path), "had seen our certificate"),
+            (ca.issue("etcd").files(ca.path), "PERMISSION_DENIED: only members of the cluster may call here"),
+        ):
+            link = PeerLink("n1", address, TlsCredentials(files, Purpose.CLIENT))
+            with contextlib.closing(link), pytest.raises(PeerSilent, match=says) as caught:
+                await asyncio.to_thread(link.hear)
+            assert caught.value.where.startswith("n1")
 
 
 async def test_the_reason_is_asked_for_now_and_then(ca: Authority) -> None:
