@@ -8,7 +8,6 @@ that stand are not touched.
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 import threading
 import time
@@ -31,7 +30,7 @@ from transport.certificates import (
     read_identity,
 )
 from transport.errors import TlsProblem
-from transport.reasons import client_context, why_tls_fails
+from transport.reasons import TIMEOUT_S, client_context, why_tls_fails
 
 _log = structlog.get_logger("node.tls")
 _Stamp = tuple[tuple[int, ...] | None, ...]
@@ -124,22 +123,18 @@ class TlsCredentials:
             found[self.files.ca] = now.authorities.not_after
         return found
 
-    async def why_it_fails(self, address: Address) -> TlsProblem | None:
+    def why_it_fails(self, address: Address, timeout_s: float = TIMEOUT_S) -> TlsProblem | None:
         """Why a gRPC connection to ``address`` with these certificates fails; None: not because of TLS.
 
-        Costs a connection, and up to some seconds.
+        Costs a connection, and up to ``timeout_s`` for each of its steps.
         """
-
-        def ask() -> TlsProblem | None:
-            now = self._current()
-            try:
-                context = client_context(None if now.authorities is None else now.authorities.pem)
-                context.load_cert_chain(self.files.certificate, self.files.key, password="")
-            except (OSError, ValueError):
-                return None
-            return why_tls_fails(address.host, address.port, context, shows_certificate=True)
-
-        return await asyncio.to_thread(ask)
+        now = self._current()
+        try:
+            context = client_context(None if now.authorities is None else now.authorities.pem)
+            context.load_cert_chain(self.files.certificate, self.files.key, password="")
+        except (OSError, ValueError):  # the files change under our hands
+            return None
+        return why_tls_fails(address.host, address.port, context, shows_certificate=True, timeout_s=timeout_s)
 
     def _current(self) -> _Loaded:
         with self._lock:

@@ -19,9 +19,10 @@ from ledger.rules_v1 import MAX_BLOCK_BYTES
 from node.cluster.errors import NoMajority
 from node.cluster.members import Member, Members
 from node.config import Address
-from node.errors import NodeError, PeerError, PeerShort
+from node.errors import NodeError, PeerError, PeerShort, PeerSilent
 from node.head import Vote
-from node.remote_blocks import CHANNEL_OPTIONS, RemoteBlocks, peer_error
+from node.remote_blocks import RemoteBlocks, peer_error
+from node.secure_channel import SecureChannel
 from node.tls import TlsCredentials
 from sudur.v1 import ledger_pb2, peer_pb2
 from sudur.v1.ledger_pb2_grpc import LedgerServiceStub
@@ -31,6 +32,7 @@ MAX_PEER_MESSAGE: Final = 2 * MAX_BLOCK_BYTES
 HEAR_S: Final = 2.0
 CALL_S: Final = 10.0
 _QUEUE: Final = 8
+_LOST: Final = grpc.StatusCode.UNAVAILABLE
 PEER_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_PEER_MESSAGE),
     ("grpc.max_send_message_length", MAX_PEER_MESSAGE),
@@ -69,9 +71,7 @@ class PeerLink:
         self.name = name
         self.address = address
         self._credentials = credentials
-        self._lock = threading.Lock()
-        self._made_of: grpc.ChannelCredentials | None = None
-        self._channel: grpc.Channel | None = None
+        self._channel = SecureChannel(address, credentials, PEER_OPTIONS)
         self._tasks: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._closed = False
@@ -83,33 +83,17 @@ class PeerLink:
         with self._wake:
             self._closed = True
             self._wake.notify_all()
-        with self._lock:
-            channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
+        self._channel.close()
         self._thread.join()
-
-    def _current(self) -> grpc.Channel:
-        newest = None if self._credentials is None else self._credentials.channel_credentials()
-        with self._lock:
-            if self._closed:
-                raise PeerError("this node is stopping", peer=self.name)
-            if self._channel is None or newest is not self._made_of:
-                if self._channel is not None:
-                    self._channel.close()
-                self._made_of = newest
-                self._channel = (
-                    grpc.insecure_channel(str(self.address), options=PEER_OPTIONS)
-                    if newest is None
-                    else grpc.secure_channel(str(self.address), newest, options=PEER_OPTIONS)
-                )
-            return self._channel
 
     def call(self, ask: Callable[[PeerServiceStub, float], Answer], timeout_s: float = CALL_S) -> Answer:
         """One call. Raises PeerError."""
         try:
-            return ask(PeerServiceStub(self._current()), timeout_s)
+            return ask(PeerServiceStub(self._channel.current()), timeout_s)
         except grpc.RpcError as error:
+            refused = self._channel.why_it_fails() if error.code() is _LOST else None
+            if refused is not None:
+                raise PeerSilent(refused.what, peer=self.name, where=refused.where, fix=refused.fix) from None
             raise peer_error(error, self.name) from None
         except ValueError:  # the channel was closed under our hands
             raise PeerError("the connection was closed", peer=self.name) from None
@@ -166,15 +150,14 @@ class PeerLink:
 
     def ledger(self) -> LedgerServiceStub:
         """Its LedgerService, which takes what other members hand on. Raises PeerError."""
-        return LedgerServiceStub(self._current())
+        return LedgerServiceStub(self._channel.current())
 
     def checkpoint(self, size: int) -> bytes:
         """The signed checkpoint of a size. Raises PeerError."""
         request = ledger_pb2.GetCheckpointRequest(size=size)
-        try:
-            return self.ledger().GetCheckpoint(request, timeout=CALL_S).checkpoint
-        except grpc.RpcError as error:
-            raise peer_error(error, self.name) from None
+        return self.call(
+            lambda _, s: LedgerServiceStub(self._channel.current()).GetCheckpoint(request, timeout=s)
+        ).checkpoint
 
     def blocks(self) -> PeerBlocks:
         """What it has applied, for catch-up."""

@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import grpc
-
 from node.cluster.etcd_client import EtcdClient
 from node.errors import EtcdError
+from node.tls import TlsCredentials
 
 DEADLINE_S: Final = 60.0
 # Elections within a second or so; a lease of 1 s is then the least that etcd grants.
@@ -62,7 +61,7 @@ class Tls:
     ca: Path
     certificate: Path
     key: Path
-    client: grpc.ChannelCredentials
+    client: TlsCredentials
 
 
 class Member:

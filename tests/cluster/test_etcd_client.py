@@ -24,8 +24,9 @@ from node.errors import (
     NodeError,
     OutcomeUnknown,
 )
-from tests.cluster.certificates import Authority, Issued
+from node.tls import TlsCredentials
 from tests.cluster.etcds import Etcds, Tls, wait_until
+from tests.transport.authorities import Authority, Issued
 
 
 @pytest.fixture
@@ -500,7 +501,7 @@ def test_tls_on_both_sides(secured: Etcds, key: bytes) -> None:
         assert client.swap([Guard(key, None)], [Put(key, b"x")]).done
 
 
-def refusal(endpoint: str, credentials: grpc.ChannelCredentials | None) -> EtcdUnavailable:
+def refusal(endpoint: str, credentials: TlsCredentials | None) -> EtcdUnavailable:
     with (
         closing(EtcdClient([endpoint], credentials, deadline_s=1.0)) as client,
         pytest.raises(EtcdUnavailable) as error,
@@ -516,11 +517,24 @@ def test_an_etcd_of_another_ca_is_refused(secured: Etcds, tmp_path: Path) -> Non
     assert "CERTIFICATE_VERIFY_FAILED" in error.what
 
 
-def test_a_client_of_another_ca_or_of_none_is_refused(
-    secured: Etcds, authority: Authority, tmp_path: Path
+def test_a_client_of_another_ca_is_refused(secured: Etcds, authority: Authority, tmp_path: Path) -> None:
+    refusal(secured.endpoints[0], authority.credentials(Authority(tmp_path, "other").issue("client")))
+
+
+def test_a_renewed_certificate_is_used_from_the_next_call_on(
+    secured: Etcds, authority: Authority, tmp_path: Path, key: bytes
 ) -> None:
-    for certificate in (Authority(tmp_path, "other").issue("client"), None):
-        refusal(secured.endpoints[0], authority.credentials(certificate))
+    """Told by etcd itself: what replaces the good certificate is another CA's, and is refused."""
+    shown, stranger = authority.issue("to be replaced"), Authority(tmp_path, "other").issue("stranger")
+    with closing(EtcdClient(secured.endpoints, authority.credentials(shown), deadline_s=1.0)) as client:
+        assert client.get(key) is None
+        stranger.key.replace(shown.key)
+        stranger.certificate.replace(shown.certificate)
+        with pytest.raises(EtcdUnavailable):
+            client.get(key)
+        again = authority.issue("to be replaced")
+        assert again == shown
+        assert client.get(key) is None
 
 
 def test_plaintext_is_refused(secured: Etcds, steady: Etcds, authority: Authority, own: Issued) -> None:
@@ -533,7 +547,7 @@ def test_plaintext_is_refused(secured: Etcds, steady: Etcds, authority: Authorit
 def test_a_wrong_name_and_an_expired_certificate_are_refused(
     tmp_path: Path, authority: Authority, own: Issued, address: str, expired: bool
 ) -> None:
-    bad = authority.issue("bad", address=address, expired=expired)
+    bad = authority.issue("bad", [address], start=-3 if expired else -1, days=2)
     good = authority.credentials(own)
     with Etcds(tmp_path / "etcd", 1, tls=Tls(authority.path, bad.certificate, bad.key, good)) as cluster:
         (member,) = cluster.members

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,15 @@ import pytest
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
+from node.cluster.peers import PeerLink
 from node.config import Address, RequestLimits
-from node.peer_tls import MembersOnly, PeerChannel, member_name
+from node.errors import PeerSilent
+from node.members_only import MembersOnly, member_name
 from node.run import RunningNode, start_node
+from node.secure_channel import SecureChannel
 from node.serving import HttpServer
 from node.tls import TlsCredentials
-from sudur.v1 import ledger_pb2, ledger_pb2_grpc
+from sudur.v1 import ledger_pb2, ledger_pb2_grpc, peer_pb2
 from tests.ledger.world import signer
 from tests.node.served import genesis_leaf, settings
 from tests.transport.authorities import CLIENT, SERVER, Authority, Issued
@@ -55,7 +58,12 @@ async def peer_server(files: TlsFiles) -> AsyncIterator[Address]:
         "Who": grpc.unary_unary_rpc_method_handler(_who),
         "Count": grpc.unary_stream_rpc_method_handler(_count),
     }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Peer", methods),))
+    peer_service = peer_pb2.DESCRIPTOR.services_by_name["PeerService"].full_name
+    handlers = [
+        grpc.method_handlers_generic_handler("test.Peer", methods),
+        grpc.method_handlers_generic_handler(peer_service, {"Hear": methods["Who"]}),
+    ]
+    server.add_generic_rpc_handlers(handlers)
     credentials = TlsCredentials(files, Purpose.MEMBER).server_credentials()
     port = server.add_secure_port("127.0.0.1:0", credentials)
     await server.start()
@@ -65,56 +73,53 @@ async def peer_server(files: TlsFiles) -> AsyncIterator[Address]:
         await server.stop(0)
 
 
-@contextlib.asynccontextmanager
-async def peer(
-    address: Address, files: TlsFiles, purpose: Purpose = Purpose.MEMBER
-) -> AsyncIterator[PeerChannel]:
-    channel = PeerChannel(address, TlsCredentials(files, purpose))
-    try:
+@contextlib.contextmanager
+def peer(
+    address: Address, files: TlsFiles, purpose: Purpose = Purpose.MEMBER, *, old_s: float = 30.0
+) -> Iterator[SecureChannel]:
+    with contextlib.closing(SecureChannel(address, TlsCredentials(files, purpose), old_s=old_s)) as channel:
         yield channel
-    finally:
-        await channel.close()
 
 
-async def call(channel: PeerChannel) -> bytes:
-    return await unary(channel, WHO)(b"", timeout=20)
+async def call(channel: SecureChannel, method: str = WHO) -> bytes:
+    """Off the loop, as the server is on it."""
+    ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.current().unary_unary(method)
+    return await asyncio.to_thread(ask, b"", timeout=20)
 
 
-def unary(channel: PeerChannel, method: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
-    return channel.current().unary_unary(method)
+async def count(channel: SecureChannel) -> list[bytes]:
+    ask: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.current().unary_stream(COUNT)
+    return await asyncio.to_thread(lambda: list(ask(b"", timeout=20)))
 
 
-def streaming(channel: PeerChannel, method: str) -> grpc.aio.UnaryStreamMultiCallable[bytes, bytes]:
-    return channel.current().unary_stream(method)
+async def refused(channel: SecureChannel) -> tuple[grpc.StatusCode, str]:
+    """How a call ends, and what the channel says of the reason."""
+    with pytest.raises(grpc.RpcError) as caught:
+        await call(channel)
+    assert isinstance(caught.value, grpc.Call)
+    return caught.value.code(), str(await asyncio.to_thread(channel.why_it_fails))
 
 
 # --- between members ---------------------------------------------------------------------------
 
 
 async def test_members_know_each_other(ca: Authority) -> None:
-    async with (
-        peer_server(ca.member("n1").files(ca.path)) as address,
-        peer(address, ca.member("n2").files(ca.path)) as channel,
-    ):
-        assert await call(channel) == b"n2"
-        stream = streaming(channel, COUNT)(b"", timeout=20)
-        assert [answer async for answer in stream] == [b"\0", b"\1", b"\2"]
+    async with peer_server(ca.member("n1").files(ca.path)) as address:
+        with peer(address, ca.member("n2").files(ca.path)) as channel:
+            assert await call(channel) == b"n2"
+            assert await count(channel) == [b"\0", b"\1", b"\2"]
+            assert await asyncio.to_thread(channel.why_it_fails) is None
 
 
 async def test_of_the_same_authority_but_no_member(ca: Authority) -> None:
     stranger = ca.issue("clerk", uris=["sudur:client:clerk"]).files(ca.path)
-    async with (
-        peer_server(ca.member("n1").files(ca.path)) as address,
-        peer(address, stranger, Purpose.CLIENT) as channel,
-    ):
-        with pytest.raises(grpc.aio.AioRpcError, match="only members of the cluster may call here") as caught:
-            await call(channel)
-        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
-        with pytest.raises(grpc.aio.AioRpcError, match="only members"):
-            await streaming(channel, COUNT)(b"", timeout=20).read()
-        with pytest.raises(grpc.aio.AioRpcError) as unknown:
-            await unary(channel, "/test.Peer/What")(b"", timeout=20)
-        assert unknown.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    async with peer_server(ca.member("n1").files(ca.path)) as address:
+        with peer(address, stranger, Purpose.CLIENT) as channel:
+            assert await refused(channel) == (grpc.StatusCode.PERMISSION_DENIED, "None")
+            with pytest.raises(grpc.RpcError, match="only members of the cluster may call here"):
+                await count(channel)
+            with pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):
+                await call(channel, "/test.Peer/What")
 
 
 async def test_callers_that_are_refused_learn_why(tmp_path: Path, ca: Authority) -> None:
@@ -125,20 +130,15 @@ async def test_callers_that_are_refused_learn_why(tmp_path: Path, ca: Authority)
     ]
     async with peer_server(ca.member("n1").files(ca.path)) as address:
         for files, says in cases:
-            credentials = TlsCredentials(files, Purpose.CLIENT)
-            async with peer(address, files, Purpose.CLIENT) as channel:
-                with pytest.raises(grpc.aio.AioRpcError) as caught:
-                    await call(channel)
-            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-            assert says in str(await credentials.why_it_fails(address))
-        good = TlsCredentials(ca.member("n3").files(ca.path), Purpose.MEMBER)
-        assert await good.why_it_fails(address) is None
+            with peer(address, files, Purpose.CLIENT) as channel:
+                code, reason = await refused(channel)
+            assert code is grpc.StatusCode.UNAVAILABLE
+            assert says in reason
 
 
 async def test_servers_that_are_refused_and_why(ca: Authority) -> None:
     files = ca.member("n2").files(ca.path)
-    credentials = TlsCredentials(files, Purpose.MEMBER)
-    refused = {
+    shown = {
         "has expired": ca.issue("expired", start=-9, days=8),
         "is not valid yet": ca.issue("future", start=1),
         "is not for the address 127.0.0.1": ca.issue("elsewhere", ["n1.example.gov"]),
@@ -146,46 +146,99 @@ async def test_servers_that_are_refused_and_why(ca: Authority) -> None:
     }
     server = grpc.aio.server()
     ports: dict[str, int] = {}
-    for says, shown in refused.items():
-        if shown is None:
+    for says, one in shown.items():
+        if one is None:
             ports[says] = server.add_insecure_port("127.0.0.1:0")
         else:
-            pair = (shown.key.read_bytes(), shown.certificate.read_bytes())
+            pair = (one.key.read_bytes(), one.certificate.read_bytes())
             ports[says] = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
     await server.start()
     try:
         for says, port in ports.items():
-            address = Address("127.0.0.1", port)
-            async with peer(address, files) as channel:
-                with pytest.raises(grpc.aio.AioRpcError) as caught:
-                    await call(channel)
-            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-            assert says in str(await credentials.why_it_fails(address))
+            with peer(Address("127.0.0.1", port), files) as channel:
+                code, reason = await refused(channel)
+            assert code is grpc.StatusCode.UNAVAILABLE
+            assert says in reason
     finally:
         await server.stop(0)
 
 
 async def test_without_tls_nothing_is_answered(ca: Authority) -> None:
     async with peer_server(ca.member("n1").files(ca.path)) as address:
-        channel = PeerChannel(address, None)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call(channel)
-        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        await channel.close()
+        with contextlib.closing(SecureChannel(address, None)) as channel:
+            code, reason = await refused(channel)
+    assert code is grpc.StatusCode.UNAVAILABLE
+    assert "speaks TLS, and was spoken to without" in reason
 
 
-async def test_a_channel_follows_a_renewal(tmp_path: Path, ca: Authority) -> None:
+async def test_a_link_to_another_member_says_why(tmp_path: Path, ca: Authority) -> None:
+    other = Authority(tmp_path, "other")
+    async with peer_server(ca.member("n1").files(ca.path)) as address:
+        for files, says in (
+            (ca.member("n2").files(other.path), "authority that is trusted here"),
+            (other.member("n2").files(ca.path), "had seen our certificate"),
+            (ca.issue("etcd").files(ca.path), "PERMISSION_DENIED: only members of the cluster may call here"),
+        ):
+            link = PeerLink("n1", address, TlsCredentials(files, Purpose.CLIENT))
+            with contextlib.closing(link), pytest.raises(PeerSilent, match=says) as caught:
+                await asyncio.to_thread(link.hear)
+            assert caught.value.where.startswith("n1")
+
+
+async def test_the_reason_is_asked_for_now_and_then(ca: Authority) -> None:
+    now = [0.0]
+    files = ca.member("n2").files(ca.path)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = Address("127.0.0.1", listener.getsockname()[1])
+    credentials = TlsCredentials(files, Purpose.MEMBER)
+    with contextlib.closing(SecureChannel(address, credentials, clock=lambda: now[0])) as channel:
+        assert await asyncio.to_thread(channel.why_it_fails) is None  # nobody is there
+        server = grpc.aio.server()
+        assert server.add_insecure_port(str(address)) == address.port
+        await server.start()
+        try:
+            assert await asyncio.to_thread(channel.why_it_fails) is None
+            now[0] = 11.0
+            assert "does not speak TLS" in str(await asyncio.to_thread(channel.why_it_fails))
+        finally:
+            await server.stop(0)
+
+
+async def test_a_channel_follows_a_renewal(ca: Authority) -> None:
     mine = ca.member("n2")
-    async with (
-        peer_server(ca.member("n1").files(ca.path)) as address,
-        peer(address, mine.files(ca.path)) as channel,
-    ):
-        first = channel.current()
-        assert await call(channel) == b"n2"
-        assert channel.current() is first
-        mine.replace_by(ca.member("n4"))
-        assert channel.current() is not first
-        assert await call(channel) == b"n4"
+    async with peer_server(ca.member("n1").files(ca.path)) as address:
+        with peer(address, mine.files(ca.path), old_s=60) as channel:
+            first = channel.current()
+            assert await call(channel) == b"n2"
+            assert channel.current() is first
+            mine.replace_by(ca.member("n4"))
+            assert channel.current() is not first
+            assert await call(channel) == b"n4"
+            old: grpc.UnaryUnaryMultiCallable[bytes, bytes] = first.unary_unary(WHO)
+            assert await asyncio.to_thread(old, b"", timeout=20) == b"n2"  # what stands lives on
+        with pytest.raises(ValueError, match="closed"):
+            await asyncio.to_thread(old, b"", timeout=20)
+        with pytest.raises(ValueError, match="closed"):
+            channel.current()
+
+
+async def test_an_old_channel_is_ended_after_a_while(ca: Authority) -> None:
+    mine = ca.member("n2")
+    async with peer_server(ca.member("n1").files(ca.path)) as address:
+        with peer(address, mine.files(ca.path), old_s=0.05) as channel:
+            first = channel.current()
+            mine.replace_by(ca.member("n4"))
+            assert await call(channel) == b"n4"
+            old: grpc.UnaryUnaryMultiCallable[bytes, bytes] = first.unary_unary(WHO)
+
+            async def ended() -> bool:
+                try:
+                    await asyncio.to_thread(old, b"", timeout=20)
+                except ValueError:
+                    return True
+                return False
+
+            await _until(ended)
 
 
 # --- files that cannot be used, at the start and later -----------------------------------------

@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from transport.certificates import TlsFiles
+from node.tls import TlsCredentials
+from transport.certificates import Purpose, TlsFiles
 
 LOCAL = ("localhost", "127.0.0.1")
 BOTH = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
@@ -57,6 +58,7 @@ class Authority:
         start: float = -1,
         days: float = 900,
     ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.path = directory / f"{name}.pem"
         self.key = ec.generate_private_key(ec.SECP256R1())
@@ -93,6 +95,10 @@ class Authority:
         issued.key.touch(0o600)
         issued.key.write_bytes(_pem(key, passphrase))
         return issued
+
+    def credentials(self, shown: Issued) -> TlsCredentials:
+        """Those of a client that shows this and believes this authority."""
+        return TlsCredentials(shown.files(self.path), Purpose.CLIENT)
 
     def member(self, name: str, **more: float) -> Issued:
         """A member's, of a cluster on this machine."""
