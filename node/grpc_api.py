@@ -29,7 +29,7 @@ from ledger.rules_v1 import CLAIMED_FUTURE_MS, CLAIMED_PAST_MS
 from ledger.submissions import SubmissionLeaf
 from node.config import MAX_BULK, MEBIBYTE, Address, RequestLimits, Settings
 from node.envelopes import Authorization, Letters
-from node.errors import NodeError, Stopping, TooManyStreams
+from node.errors import NodeError, NotFound, Stopping, TooManyStreams
 from node.grpc_answers import (
     blocks_response,
     exchanges_response,
@@ -224,6 +224,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         request_limits: RequestLimits,
         resources_url: str,
         mirror: Mirror | None = None,
+        cluster: Callable[[], ledger_pb2.GetClusterResponse] | None = None,
     ) -> None:
         self.metrics = metrics
         self.watches = watches
@@ -236,6 +237,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self._request_limits = request_limits
         self._resources_url = resources_url
         self._mirror = mirror
+        self._cluster = cluster
 
     def _check_running(self) -> None:
         if self._writes.stopping.is_set():
@@ -398,6 +400,14 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
                     yield blocks_response((), newest)
                 self._check_running()
             wanted = range(wanted.stop, newest + 1)
+
+    @_unary()
+    async def GetCluster(  # noqa: N802
+        self, request: ledger_pb2.GetClusterRequest, context: Context
+    ) -> ledger_pb2.GetClusterResponse:
+        if self._cluster is None:
+            raise NotFound("this node is no member of a cluster", fix="ask one that is")
+        return await asyncio.to_thread(self._cluster)
 
     @_unary()
     async def LookupCommitment(  # noqa: N802

@@ -41,6 +41,7 @@ from node.resources import Resources
 from node.submitter import Submitter
 from node.tls import TlsCredentials
 from node.writes import Writes
+from sudur.v1 import ledger_pb2
 from transport.certificates import Purpose
 
 HEALTH_S: Final = 0.5
@@ -120,8 +121,8 @@ class Served:
 
     ``stop_writing`` ends whoever brings the ledger forward, after the block in work; it blocks. ``trouble``
     says why no submission is taken (None: one is), which the health service says too, unless
-    ``always_healthy``. ``usage``: of the envelopes held. ``mirror`` is there for a mirror, ``forward`` for a
-    member of a cluster, which may not lead.
+    ``always_healthy``. ``usage``: of the envelopes held. ``mirror`` is there for a mirror, ``forward`` and
+    ``cluster`` for a member of a cluster, which may not lead.
     """
 
     copy: LedgerCopy
@@ -133,6 +134,7 @@ class Served:
     always_healthy: bool = False
     mirror: Mirror | None = None
     forward: Forward | None = None
+    cluster: Callable[[], ledger_pb2.GetClusterResponse] | None = None
 
 
 @contextlib.asynccontextmanager
@@ -171,6 +173,7 @@ async def serve(doors: Doors, served: Served) -> AsyncIterator[LedgerServicer]:
             settings.limits,
             doors.resources_url,
             served.mirror,
+            served.cluster,
         )
 
     app = make_app(reads, inquiries, Resources(served.copy, reads), metrics, unready, served.mirror)

@@ -24,6 +24,7 @@ from ledger.errors import SudurError
 from tools import demo, log, node_cmd, tls_commands
 from tools.agency import commands as agency
 from tools.client_tls import ClientTls
+from tools.cluster import commands as cluster
 from tools.errors import EXIT_CANNOT_TELL, EXIT_OK, EXIT_USAGE, exit_code
 from tools.figures import figures
 from tools.lookup import lookup
@@ -48,6 +49,7 @@ app = typer.Typer(
 app.add_typer(authority.app, name="authority")
 app.add_typer(agency.app, name="agency")
 app.add_typer(node_cmd.app, name="node")
+app.add_typer(cluster.app, name="cluster")
 app.command()(verify)
 app.command()(lookup)
 app.command()(figures)

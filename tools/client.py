@@ -364,6 +364,10 @@ class LedgerClient:
         answer = self._call(lambda to: to.GetRegistryRecord, request)
         return RecordAnswer(answer.record, answer.last_change_index, answer.tree_size)
 
+    def cluster(self) -> pb.GetClusterResponse:
+        """How the cluster is that the node belongs to, for its operators. Raises NotFound, Unavailable."""
+        return self._call(lambda stub: stub.GetCluster, pb.GetClusterRequest())
+
     # --- writes ---
 
     def submit(self, genesis: bytes, submission: SignedSubmission) -> tuple[Placed, bytes]:

@@ -15,6 +15,7 @@ from typing import Final
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from ledger.canonical_json import Json
 from tools.errors import FileProblem, WrongPassphrase
@@ -38,6 +39,11 @@ def remark(text: str) -> None:
 def emit_json(value: Json) -> None:
     """The result for a script: one JSON document with readable letters."""
     typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def show_table(table: Table) -> None:
+    """A table of the result, as wide as it is: a terminal may wrap it, a file must not."""
+    Console(width=max(200, Console().width), highlight=False).print(table)
 
 
 def printable(text: str) -> str:

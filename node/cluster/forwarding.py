@@ -13,10 +13,10 @@ from grpc_status import rpc_status
 
 from node.cluster.member import ClusterMember
 from node.cluster.peers import PEER_OPTIONS
+from node.config import Address
 from node.errors import NoLeader, RetryableError
 from node.forward import ForwardedRefusal
 from node.metrics import Metrics
-from node.peer_tls import PeerChannel
 from node.sequencer import Outcome, Placement
 from node.tls import TlsCredentials
 from sudur.v1 import ledger_pb2
@@ -36,10 +36,15 @@ class Forwarding:
         self._member = member
         self._credentials = credentials
         self._metrics = metrics
-        self._channel: PeerChannel | None = None
+        self._made_of: tuple[Address, grpc.ChannelCredentials | None] | None = None
+        self._channel: grpc.aio.Channel | None = None
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """End what is under way."""
+        for task in self._ending:
+            task.cancel()
+        await asyncio.gather(*self._ending, return_exceptions=True)
         if self._channel is not None:
             await self._channel.close()
 
@@ -88,13 +93,21 @@ class Forwarding:
         member = None if leader is None or peers is None else peers.members.named(leader)
         if member is None:
             raise NoLeader("nobody leads at the moment", retry_ms=200)
-        channel = self._channel
-        if channel is None or channel.address != member.peer:
-            if channel is not None:
-                task = asyncio.create_task(channel.close())
-                task.add_done_callback(lambda _: None)
-            channel = self._channel = PeerChannel(member.peer, self._credentials, PEER_OPTIONS)
-        return LedgerServiceStub(channel.current())
+        credentials = None if self._credentials is None else self._credentials.channel_credentials()
+        wanted = member.peer, credentials
+        if self._channel is None or wanted != self._made_of:
+            if self._channel is not None:
+                task = asyncio.create_task(self._channel.close(FORWARD_S))
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
+            target = str(member.peer)
+            self._channel = (
+                grpc.aio.insecure_channel(target, options=PEER_OPTIONS)
+                if credentials is None
+                else grpc.aio.secure_channel(target, credentials, options=PEER_OPTIONS)
+            )
+            self._made_of = wanted
+        return LedgerServiceStub(self._channel)
 
     def _refusal(self, error: grpc.aio.AioRpcError) -> ForwardedRefusal | RetryableError:
         status: status_pb2.Status | None = None

@@ -217,6 +217,25 @@ class ClusterMember:
         if self._peers is not None:
             self._peers.close()
 
+    def decided(self) -> Head | None:
+        """What etcd holds. Linearizable, about 1 ms. Raises EtcdUnavailable."""
+        return self._journal.head()
+
+    def heard(self, software: str) -> Heard:
+        """What this member says of itself. Never waits for a disk."""
+        publications = self._publications
+        return Heard(
+            name=self.settings.name,
+            vote=self.replica.vote,
+            time_ms=time.time_ns() // 1_000_000,
+            rules=tuple(sorted(rules.SUPPORTED)),
+            software=software,
+            released=0 if publications is None else publications.newest.head.block + 1,
+            leads=self.leads,
+            trouble=self.alarm,
+            genesis=self.genesis,
+        )
+
     # --- what peers tell ---
 
     def released(self, head: Head, note: bytes) -> None:

@@ -7,7 +7,6 @@ for its log and its operator.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, TypeVar
 
@@ -15,7 +14,6 @@ import grpc
 import grpc.aio
 import structlog
 
-from ledger import rules
 from ledger.errors import OutOfRange, SudurError, VerificationError
 from ledger.leaves import NONE
 from node.block_source import StoredBlocks
@@ -46,8 +44,6 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
         metrics: Metrics,
         *,
         software_version: str,
-        grpc_address: str,
-        http_address: str,
     ) -> None:
         self._member = member
         self._replica = member.replica
@@ -55,7 +51,6 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
         self._proofs = Proofs(store)
         self._metrics = metrics
         self._software_version = software_version
-        self._addresses = grpc_address, http_address
         self.envelopes: EnvelopeStore | None = None
         """Once this node serves."""
 
@@ -63,21 +58,17 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
         return self._heard()
 
     def _heard(self) -> peer_pb2.HearResponse:
-        member = self._member
-        released = member.publications.newest.head.block + 1 if member.wait_released(0) else 0
-        grpc_address, http_address = self._addresses
+        heard = self._member.heard(self._software_version)
         return peer_pb2.HearResponse(
-            name=member.settings.name,
-            vote=member.replica.vote.encode(),
-            time_ms=time.time_ns() // 1_000_000,
-            rules=sorted(rules.SUPPORTED),
-            software_version=self._software_version,
-            released=released,
-            leads=member.leads,
-            trouble=member.alarm,
-            genesis=member.genesis,
-            grpc_address=grpc_address,
-            http_address=http_address,
+            name=heard.name,
+            vote=heard.vote.encode(),
+            time_ms=heard.time_ms,
+            rules=heard.rules,
+            software_version=heard.software,
+            released=heard.released,
+            leads=heard.leads,
+            trouble=heard.trouble,
+            genesis=heard.genesis,
         )
 
     async def Prepare(  # noqa: N802

@@ -12,7 +12,7 @@ from node.cluster.peers import MAX_PEER_MESSAGE
 from node.config import Address
 from node.errors import NodeError
 from node.grpc_api import LedgerServicer, ledger_handlers
-from node.peer_tls import MembersOnly
+from node.members_only import MembersOnly
 from node.serving import listen_at
 from node.tls import TlsCredentials
 from sudur.v1 import peer_pb2_grpc

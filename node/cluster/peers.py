@@ -60,8 +60,6 @@ class Heard:
     leads: bool
     trouble: str
     genesis: bytes
-    grpc_address: str
-    http_address: str
 
 
 class PeerLink:
@@ -171,7 +169,9 @@ class PeerBlocks(RemoteBlocks):
         self._own = (
             grpc.insecure_channel(str(address), options=CHANNEL_OPTIONS)
             if credentials is None
-            else grpc.secure_channel(str(address), credentials.channel_credentials(), options=CHANNEL_OPTIONS)
+            else grpc.secure_channel(
+                str(address), credentials.channel_credentials(), options=CHANNEL_OPTIONS
+            )
         )
         super().__init__(self._own, name)
         stub = PeerServiceStub(self._own)
@@ -299,6 +299,4 @@ def _heard(answer: Any, name: str) -> Heard:
         leads=answer.leads,
         trouble=answer.trouble,
         genesis=answer.genesis,
-        grpc_address=answer.grpc_address,
-        http_address=answer.http_address,
     )

@@ -19,6 +19,7 @@ from node.cluster.cluster_letters import ClusterLetters
 from node.cluster.etcd_client import EtcdClient
 from node.cluster.forwarding import Forwarding
 from node.cluster.member import ClusterMember, MemberSettings
+from node.cluster.overview import Overview
 from node.cluster.peer_api import PeerServicer
 from node.cluster.peer_door import PeerDoor
 from node.cluster.replica import Replica
@@ -99,7 +100,7 @@ async def start_member(
         peer = door.listen()
         store, mark = stack.enter_context(_opened(settings))
         genesis = _genesis(store, genesis_leaf, settings.data_dir)
-        etcd = EtcdClient(cluster.etcd, None if etcd_tls is None else etcd_tls.channel_credentials())
+        etcd = EtcdClient(cluster.etcd, etcd_tls)
         stack.callback(etcd.close)
         member = ClusterMember(
             _member_settings(settings, cluster, peer, genesis_leaf, doors),
@@ -112,14 +113,7 @@ async def start_member(
             peer_tls,
         )
         stack.push_async_callback(asyncio.to_thread, member.stop)
-        peers = PeerServicer(
-            member,
-            store,
-            doors.metrics,
-            software_version=SOFTWARE_VERSION,
-            grpc_address=str(doors.grpc),
-            http_address=str(doors.http),
-        )
+        peers = PeerServicer(member, store, doors.metrics, software_version=SOFTWARE_VERSION)
         await door.start(peers)
         member.start()
         _log.info("member", name=cluster.name, peer=str(peer), id=member.replica.vote.member.hex())
@@ -139,6 +133,7 @@ async def start_member(
             trouble=lambda: member.fault,
             usage=lambda: kept.usage,
             forward=forwarding,
+            cluster=Overview(member, etcd, SOFTWARE_VERSION),
         )
         async with serve(doors, served) as for_members:
             door.serve_ledger(for_members)

@@ -1021,6 +1021,193 @@ class BlockPiece(_message.Message):
 Global___BlockPiece: _TypeAlias = BlockPiece  # noqa: Y015
 
 @_typing.final
+class GetClusterRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetClusterRequest: _TypeAlias = GetClusterRequest  # noqa: Y015
+
+@_typing.final
+class GetClusterResponse(_message.Message):
+    """A cluster, as one of its members sees it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LEADER_FIELD_NUMBER: _builtins.int
+    HEAD_FIELD_NUMBER: _builtins.int
+    MEMBERS_VERSION_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    ETCD_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the member that answers."""
+    leader: _builtins.str
+    """Name of the member that leads; empty when it knows of none."""
+    members_version: _builtins.int
+    """Version of the list of members."""
+    trouble: _builtins.str
+    """Why this member can neither commit nor hand on; empty when it can."""
+    @_builtins.property
+    def head(self) -> Global___ClusterHead:
+        """What etcd holds, when it answers."""
+
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClusterMember]: ...
+    @_builtins.property
+    def etcd(self) -> _containers.RepeatedCompositeFieldContainer[Global___EtcdEndpoint]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        leader: _builtins.str = ...,
+        head: Global___ClusterHead | None = ...,
+        members_version: _builtins.int = ...,
+        trouble: _builtins.str = ...,
+        members: _abc.Iterable[Global___ClusterMember] | None = ...,
+        etcd: _abc.Iterable[Global___EtcdEndpoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_head", b"_head", "head", b"head"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_head", b"_head", "etcd", b"etcd", "head", b"head", "leader", b"leader", "members", b"members", "members_version", b"members_version", "name", b"name", "trouble", b"trouble"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__head: _TypeAlias = _typing.Literal["head"]  # noqa: Y015
+    _WhichOneofArgType__head: _TypeAlias = _typing.Literal["_head", b"_head"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__head) -> _WhichOneofReturnType__head | None: ...
+
+Global___GetClusterResponse: _TypeAlias = GetClusterResponse  # noqa: Y015
+
+@_typing.final
+class ClusterHead(_message.Message):
+    """Where the ledger ends."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    BLOCK_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """Rises when the cluster is reseeded."""
+    block: _builtins.int
+    size: _builtins.int
+    root: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        block: _builtins.int = ...,
+        size: _builtins.int = ...,
+        root: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "epoch", b"epoch", "root", b"root", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClusterHead: _TypeAlias = ClusterHead  # noqa: Y015
+
+@_typing.final
+class ClusterMember(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    UNHEARD_FIELD_NUMBER: _builtins.int
+    APPLIED_FIELD_NUMBER: _builtins.int
+    RELEASED_FIELD_NUMBER: _builtins.int
+    FROZEN_FIELD_NUMBER: _builtins.int
+    LEADS_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
+    SOFTWARE_VERSION_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    CLOCK_OFFSET_MS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    unheard: _builtins.str
+    """Why it was not heard; the rest is then left out."""
+    released: _builtins.int
+    """Number of the newest block that it has released, plus 1; 0 for none."""
+    frozen: _builtins.int
+    """The epoch that it waits for, voting no more; 0 when it does not."""
+    leads: _builtins.bool
+    trouble: _builtins.str
+    """What its operator has to look at; empty when nothing."""
+    software_version: _builtins.str
+    clock_offset_ms: _builtins.int
+    """Its clock less that of the member that answers, in ms."""
+    @_builtins.property
+    def applied(self) -> Global___ClusterHead:
+        """What it has applied."""
+
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Versions of the rules that its software has."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        unheard: _builtins.str = ...,
+        applied: Global___ClusterHead | None = ...,
+        released: _builtins.int = ...,
+        frozen: _builtins.int = ...,
+        leads: _builtins.bool = ...,
+        trouble: _builtins.str = ...,
+        software_version: _builtins.str = ...,
+        rules: _abc.Iterable[_builtins.int] | None = ...,
+        clock_offset_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_applied", b"_applied", "applied", b"applied"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_applied", b"_applied", "applied", b"applied", "clock_offset_ms", b"clock_offset_ms", "frozen", b"frozen", "leads", b"leads", "name", b"name", "released", b"released", "rules", b"rules", "software_version", b"software_version", "trouble", b"trouble", "unheard", b"unheard"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__applied: _TypeAlias = _typing.Literal["applied"]  # noqa: Y015
+    _WhichOneofArgType__applied: _TypeAlias = _typing.Literal["_applied", b"_applied"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__applied) -> _WhichOneofReturnType__applied | None: ...
+
+Global___ClusterMember: _TypeAlias = ClusterMember  # noqa: Y015
+
+@_typing.final
+class EtcdEndpoint(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
+    LEADS_FIELD_NUMBER: _builtins.int
+    DATABASE_BYTES_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    trouble: _builtins.str
+    """Why it does not answer, or what it warns of; empty when it is well."""
+    leads: _builtins.bool
+    database_bytes: _builtins.int
+    version: _builtins.str
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        trouble: _builtins.str = ...,
+        leads: _builtins.bool = ...,
+        database_bytes: _builtins.int = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "database_bytes", b"database_bytes", "leads", b"leads", "trouble", b"trouble", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EtcdEndpoint: _TypeAlias = EtcdEndpoint  # noqa: Y015
+
+@_typing.final
 class LookupCommitmentRequest(_message.Message):
     """Which commitment."""
 

@@ -85,6 +85,11 @@ class LedgerServiceStub:
                 request_serializer=sudur_dot_v1_dot_ledger__pb2.StreamBlocksRequest.SerializeToString,
                 response_deserializer=sudur_dot_v1_dot_ledger__pb2.StreamBlocksResponse.FromString,
                 _registered_method=True)
+        self.GetCluster = channel.unary_unary(
+                '/sudur.v1.LedgerService/GetCluster',
+                request_serializer=sudur_dot_v1_dot_ledger__pb2.GetClusterRequest.SerializeToString,
+                response_deserializer=sudur_dot_v1_dot_ledger__pb2.GetClusterResponse.FromString,
+                _registered_method=True)
         self.LookupCommitment = channel.unary_unary(
                 '/sudur.v1.LedgerService/LookupCommitment',
                 request_serializer=sudur_dot_v1_dot_ledger__pb2.LookupCommitmentRequest.SerializeToString,
@@ -264,6 +269,15 @@ class LedgerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCluster(self, request, context):
+        """How the cluster is that this node is a member of, as this node sees it now; for its operators.
+
+        Errors: NOT_FOUND (a node alone, or a mirror).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def LookupCommitment(self, request, context):
         """Where an agency's commitment was logged as an issued document.
 
@@ -428,6 +442,11 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     servicer.StreamBlocks,
                     request_deserializer=sudur_dot_v1_dot_ledger__pb2.StreamBlocksRequest.FromString,
                     response_serializer=sudur_dot_v1_dot_ledger__pb2.StreamBlocksResponse.SerializeToString,
+            ),
+            'GetCluster': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCluster,
+                    request_deserializer=sudur_dot_v1_dot_ledger__pb2.GetClusterRequest.FromString,
+                    response_serializer=sudur_dot_v1_dot_ledger__pb2.GetClusterResponse.SerializeToString,
             ),
             'LookupCommitment': grpc.unary_unary_rpc_method_handler(
                     servicer.LookupCommitment,
@@ -751,6 +770,33 @@ class LedgerService:
             '/sudur.v1.LedgerService/StreamBlocks',
             sudur_dot_v1_dot_ledger__pb2.StreamBlocksRequest.SerializeToString,
             sudur_dot_v1_dot_ledger__pb2.StreamBlocksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCluster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sudur.v1.LedgerService/GetCluster',
+            sudur_dot_v1_dot_ledger__pb2.GetClusterRequest.SerializeToString,
+            sudur_dot_v1_dot_ledger__pb2.GetClusterResponse.FromString,
             options,
             channel_credentials,
             insecure,

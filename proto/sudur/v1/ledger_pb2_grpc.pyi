@@ -195,6 +195,11 @@ class LedgerServiceStub:
     stream that follows); OUT_OF_RANGE (a block beyond the newest, `skip_bytes` beyond the block's end);
     RESOURCE_EXHAUSTED (QUEUE_FULL); UNAVAILABLE (READ_ONLY, STOPPING).
     """
+    GetCluster: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetClusterRequest, _ledger_pb2.GetClusterResponse]
+    """How the cluster is that this node is a member of, as this node sees it now; for its operators.
+
+    Errors: NOT_FOUND (a node alone, or a mirror).
+    """
     LookupCommitment: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.LookupCommitmentRequest, _ledger_pb2.LookupCommitmentResponse]
     """Where an agency's commitment was logged as an issued document.
 
@@ -355,6 +360,11 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     Errors: INVALID_ARGUMENT (MALFORMED when `from_block` is above `end_block`, or an end is given to a
     stream that follows); OUT_OF_RANGE (a block beyond the newest, `skip_bytes` beyond the block's end);
     RESOURCE_EXHAUSTED (QUEUE_FULL); UNAVAILABLE (READ_ONLY, STOPPING).
+    """
+    GetCluster: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetClusterRequest, _ledger_pb2.GetClusterResponse]  # type: ignore[assignment]
+    """How the cluster is that this node is a member of, as this node sees it now; for its operators.
+
+    Errors: NOT_FOUND (a node alone, or a mirror).
     """
     LookupCommitment: _aio.UnaryUnaryMultiCallable[_ledger_pb2.LookupCommitmentRequest, _ledger_pb2.LookupCommitmentResponse]  # type: ignore[assignment]
     """Where an agency's commitment was logged as an issued document.
@@ -573,6 +583,17 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT (MALFORMED when `from_block` is above `end_block`, or an end is given to a
         stream that follows); OUT_OF_RANGE (a block beyond the newest, `skip_bytes` beyond the block's end);
         RESOURCE_EXHAUSTED (QUEUE_FULL); UNAVAILABLE (READ_ONLY, STOPPING).
+        """
+
+    @_abc_1.abstractmethod
+    def GetCluster(
+        self,
+        request: _ledger_pb2.GetClusterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.GetClusterResponse, _abc.Awaitable[_ledger_pb2.GetClusterResponse]]:
+        """How the cluster is that this node is a member of, as this node sees it now; for its operators.
+
+        Errors: NOT_FOUND (a node alone, or a mirror).
         """
 
     @_abc_1.abstractmethod

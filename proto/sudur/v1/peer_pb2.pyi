@@ -53,8 +53,6 @@ class HearResponse(_message.Message):
     LEADS_FIELD_NUMBER: _builtins.int
     TROUBLE_FIELD_NUMBER: _builtins.int
     GENESIS_FIELD_NUMBER: _builtins.int
-    GRPC_ADDRESS_FIELD_NUMBER: _builtins.int
-    HTTP_ADDRESS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, as `--name` gave it."""
     vote: _builtins.bytes
@@ -71,9 +69,6 @@ class HearResponse(_message.Message):
     """Why it cannot vote or lead at present; empty when it can."""
     genesis: _builtins.bytes
     """G of the ledger that it serves."""
-    grpc_address: _builtins.str
-    """Where it serves gRPC, HTTP and its public resources."""
-    http_address: _builtins.str
     @_builtins.property
     def rules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Versions of the rules that its software has."""
@@ -90,12 +85,10 @@ class HearResponse(_message.Message):
         leads: _builtins.bool = ...,
         trouble: _builtins.str = ...,
         genesis: _builtins.bytes = ...,
-        grpc_address: _builtins.str = ...,
-        http_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["genesis", b"genesis", "grpc_address", b"grpc_address", "http_address", b"http_address", "leads", b"leads", "name", b"name", "released", b"released", "rules", b"rules", "software_version", b"software_version", "time_ms", b"time_ms", "trouble", b"trouble", "vote", b"vote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["genesis", b"genesis", "leads", b"leads", "name", b"name", "released", b"released", "rules", b"rules", "software_version", b"software_version", "time_ms", b"time_ms", "trouble", b"trouble", "vote", b"vote"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

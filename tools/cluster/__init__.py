@@ -1,0 +1,1 @@
+"""For operators of a replicated ledger: try one, look at one, change its members."""
