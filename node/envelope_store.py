@@ -31,7 +31,7 @@ ORPHAN_MS: Final = 3_600_000
 """How long an envelope stays that no record names."""
 MARGIN_MS: Final = 5 * 60_000
 """How much longer it is kept than a submission may name it: what waits in the queue must find it."""
-_FILE: Final = "envelopes.sqlite"
+ENVELOPE_FILE: Final = "envelopes.sqlite"
 _VERSION: Final = 1
 _AT_ONCE: Final = 256
 _SCHEMA: Final = """
@@ -112,7 +112,7 @@ class EnvelopeStore:
     def __init__(self, directory: Path) -> None:
         """Open, or make, the file in ``directory``. Counts what is there: about 0.2 s a million."""
         make_directories(directory)
-        self.path = directory / _FILE
+        self.path = directory / ENVELOPE_FILE
         self._lock = threading.Lock()
         self._closed = False
         # SQLite would make it readable by others; its journal gets the mode of the file.

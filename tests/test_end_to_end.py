@@ -609,6 +609,7 @@ class Killer(LedgerServiceServicer):
     ListSends = _forward("ListSends")
     GetFigures = _forward("GetFigures")
     StreamBlocks = _forward("StreamBlocks")
+    GetCluster = _forward("GetCluster")
     WatchBlocks = _forward("WatchBlocks")
     Submit = _forward("Submit")
     ChangeRegistry = _forward("ChangeRegistry")

@@ -14,6 +14,7 @@ import typer
 from ledger.leaves import MAX_LEAF_SIZE
 from ledger.notes import VerifierKey
 from ledger.signatures import Signer
+from tools import backup_commands
 from tools.errors import EXIT_NOT_GENUINE, KeyFileError, Usage
 from tools.files import read_file
 from tools.keyfile import KeyFile
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 if TYPE_CHECKING:
     from node.cluster.run_member import ClusterSettings
 
-app = typer.Typer(no_args_is_help=True, help="For operators: start a node, check its data.")
+app = typer.Typer(no_args_is_help=True, help="For operators: start a node, check its data, back it up.")
 
 _Data = Annotated[
     Path, typer.Option("--data", metavar="DIR", file_okay=False, help="The node's data directory.")
@@ -40,6 +41,15 @@ _Mark = Annotated[
         help="The signed high-water mark. Default: beside the data directory.",
     ),
 ]
+
+
+for _command in (
+    backup_commands.backup,
+    backup_commands.verify_backup,
+    backup_commands.restore,
+    backup_commands.drill,
+):
+    app.command()(_command)
 
 
 class LogFormat(StrEnum):

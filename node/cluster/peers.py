@@ -21,7 +21,7 @@ from node.cluster.members import Member, Members
 from node.config import Address
 from node.errors import NodeError, PeerError, PeerShort, PeerSilent
 from node.head import Vote
-from node.remote_blocks import RemoteBlocks, peer_error
+from node.remote_blocks import CHANNEL_OPTIONS, RemoteBlocks, peer_error
 from node.secure_channel import SecureChannel
 from node.tls import TlsCredentials
 from sudur.v1 import ledger_pb2, peer_pb2
@@ -169,9 +169,7 @@ class PeerBlocks(RemoteBlocks):
         self._own = (
             grpc.insecure_channel(str(address), options=CHANNEL_OPTIONS)
             if credentials is None
-            else grpc.secure_channel(
-                str(address), credentials.channel_credentials(), options=CHANNEL_OPTIONS
-            )
+            else grpc.secure_channel(str(address), credentials.channel_credentials(), options=CHANNEL_OPTIONS)
         )
         super().__init__(self._own, name)
         stub = PeerServiceStub(self._own)

@@ -38,6 +38,7 @@ class Door(LedgerServiceServicer):
     GetExchanges = _passing("GetExchanges")
     ListSends = _passing("ListSends")
     GetFigures = _passing("GetFigures")
+    GetCluster = _passing("GetCluster")
     Submit = _passing("Submit")
     SubmitBulk = _passing("SubmitBulk")
     ChangeRegistry = _passing("ChangeRegistry")

@@ -61,7 +61,7 @@ class Scripted(LedgerServiceServicer):
         return answer
 
     GetLedger = GetCheckpoint = GetRegistryRecord = LookupCommitment = _next
-    LookupReference = GetExchanges = ListSends = GetFigures = _next
+    LookupReference = GetExchanges = ListSends = GetFigures = GetCluster = _next
     GetInclusionProof = GetInclusionProofs = GetConsistencyProof = WatchBlocks = _next
     StreamBlocks = _next
     Submit = SubmitBulk = ChangeRegistry = _next

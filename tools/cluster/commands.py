@@ -20,9 +20,7 @@ from tools.errors import EXIT_NOT_GENUINE
 from tools.options import Json_, Node, connect
 from tools.ui import emit_json, remark, say, show_table
 
-app = typer.Typer(
-    no_args_is_help=True, help="For operators of several nodes: try a cluster, see how one is."
-)
+app = typer.Typer(no_args_is_help=True, help="For operators of several nodes: try a cluster, see how one is.")
 
 _WATCH_S = 0.5
 _START_S = 60.0

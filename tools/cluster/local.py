@@ -161,9 +161,7 @@ class LocalCluster:
             sys.executable, "-m", "tools.cli", "authority", "init", "--dir", str(self.authority),
             "--origin", "ledger.example/local", "--keys", "3", "--threshold", "2", "--training",
         )  # fmt: skip
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise ToolError(done.stderr.strip() or done.stdout.strip(), where="authority init")
         return True
