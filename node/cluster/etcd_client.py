@@ -42,8 +42,10 @@ _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     # etcd ends a connection whose pings come more often than every 5 s, or without a call.
     ("grpc.keepalive_time_ms", 6_000),
-    ("grpc.keepalive_timeout_ms", 2_000),
+    ("grpc.keepalive_timeout_ms", 2_000),  # for a network that drops
+    ("grpc.http2.ping_timeout_ms", 2_000),  # for a process that stands still; a minute by default
     ("grpc.keepalive_permit_without_calls", 0),
+    ("grpc.http2.max_pings_without_data", 0),  # a watch may be idle for long
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 500),

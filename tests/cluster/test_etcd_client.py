@@ -441,6 +441,21 @@ def test_a_watch_outlives_members_and_compaction(etcds: Etcds, key: bytes) -> No
         wakes.wait_beyond(count)
 
 
+@pytest.mark.slow
+def test_a_watch_leaves_a_member_that_stands_still(etcds: Etcds, key: bytes) -> None:
+    still, other = etcds.followers()
+    wakes = Wakes()
+    with (
+        closing(etcds.client(still.endpoint, other.endpoint)) as client,
+        closing(Watch(client, key, wakes)),
+    ):
+        count = wakes.wait_beyond(0)
+        still.pause()
+        count = wakes.wait_beyond(count)  # begun elsewhere
+        assert client.swap([], [Put(key, b"x")]).done
+        wakes.wait_beyond(count)
+
+
 def test_closing_the_client_ends_its_watches(steady: Etcds, key: bytes) -> None:
     wakes = Wakes()
     client = steady.client()
