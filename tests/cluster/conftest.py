@@ -1,4 +1,4 @@
-"""Everything here starts etcd, nodes or both, so everything here bears the mark."""
+"""Real etcd for tests. Those that use it bear the mark `cluster`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,6 @@ import pytest
 
 from node.cluster.etcd_client import EtcdClient
 from tests.cluster.etcds import Etcds
-
-HERE = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.cluster)
 
 
 @pytest.fixture

@@ -28,6 +28,8 @@ from node.tls import TlsCredentials
 from tests.cluster.etcds import Etcds, Tls, wait_until
 from tests.transport.authorities import Authority, Issued
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture
 def key() -> bytes:

@@ -22,6 +22,8 @@ from tests.cluster.etcds import Etcds, wait_until
 from tests.node.candidates import block_after, block_zero
 from tests.node.world import START_MS
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture
 def keys(request: pytest.FixtureRequest) -> Keys:

@@ -15,6 +15,8 @@ from node.cluster.lease import LeaderLease
 from node.errors import EtcdError, EtcdUnavailable
 from tests.cluster.etcds import Etcds, wait_until
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture
 def key(request: pytest.FixtureRequest) -> bytes:
