@@ -19,9 +19,9 @@ from ledger.state import State, Transition
 from ledger.submissions import pack
 from ledger.tree import Tree
 from node.copies import Copies
-from node.errors import NodeError, StoreDamaged
+from node.errors import NodeError, OutcomeUnknown, StoreDamaged
 from node.head import Head
-from node.journal import Journal, candidate_block
+from node.journal import CandidateBlock, Journal, candidate_block
 from node.publish import Published
 from node.store import Snapshot, Store
 
@@ -71,6 +71,7 @@ class Committer:
         self._journal = journal
         self._copies = copies
         self._observe = observe
+        self._undecided: tuple[Head, CandidateBlock] | None = None
         self.snapshot = store.load()
         self._keys = LogKeys(self.snapshot.state.registry.ledger.origin, signers)
         copies.check(self.snapshot, self._keys.verifiers)
@@ -96,7 +97,7 @@ class Committer:
         # Decide. A crash before this returns leaves the block committed or not; whichever, callers
         # have no answer yet, and one who asks again gets the placement that the log holds.
         with self._step("append"):
-            head = self._journal.append(before.head, block)
+            head = self._append(before.head, block)
 
         # Remember. On one node alone the journal's batch has done this already. A crash from here
         # on loses nothing: the block is found at the next start, checked, and released there.
@@ -113,11 +114,27 @@ class Committer:
         Raises what a start raises; then nothing may be committed, and this is to be called again. Raises
         Conflict when somebody else has decided a block: then never again.
         """
+        if self._undecided is not None:
+            # The identical block, never one that was built anew: the first may still come through.
+            self._append(*self._undecided)
         self._copies.recover()
         self.snapshot = self._store.load()
         self._copies.check(self.snapshot, self._keys.verifiers)
         self.published = self._release(self.snapshot)
         return self.published
+
+    def _append(self, parent: Head, block: CandidateBlock) -> Head:
+        """Have the journal decide, and remember the block for as long as nobody knows whether it did."""
+        try:
+            head = self._journal.append(parent, block)
+        except OutcomeUnknown:
+            self._undecided = parent, block
+            raise
+        except Exception:
+            self._undecided = None
+            raise
+        self._undecided = None
+        return head
 
     def _release(self, snapshot: Snapshot) -> Published:
         """The second half of a commit; a start, and a recovery, do the same for the newest block."""

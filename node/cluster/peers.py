@@ -38,6 +38,9 @@ PEER_OPTIONS: Final = (
     ("grpc.max_send_message_length", MAX_PEER_MESSAGE),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    # The timeout above does not count while HTTP/2's own, a minute by default, is longer.
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
