@@ -25,6 +25,7 @@ from tools import demo, log, node_cmd, tls_commands
 from tools.agency import commands as agency
 from tools.client_tls import ClientTls
 from tools.cluster import commands as cluster
+from tools.cluster.administration import reseed
 from tools.errors import EXIT_CANNOT_TELL, EXIT_OK, EXIT_USAGE, exit_code
 from tools.figures import figures
 from tools.lookup import lookup
@@ -49,6 +50,7 @@ app = typer.Typer(
 app.add_typer(authority.app, name="authority")
 app.add_typer(agency.app, name="agency")
 app.add_typer(node_cmd.app, name="node")
+node_cmd.app.command()(reseed)
 app.add_typer(cluster.app, name="cluster")
 app.command()(verify)
 app.command()(lookup)

@@ -20,10 +20,8 @@ from tools.files import read_file
 from tools.keyfile import KeyFile
 from tools.options import Json_, PassphraseFile, channels
 from tools.pinning import load_trust, only_ledger
+from tools.tls_options import tls_files
 from tools.ui import Passphrase, emit_json, remark, say
-
-if TYPE_CHECKING:
-    from transport.certificates import TlsFiles
 
 if TYPE_CHECKING:
     from node.cluster.run_member import ClusterSettings
@@ -210,11 +208,11 @@ def start(
             http=Address.parse(http),
             public_url=public_url,
             mark_path=mark,
-            tls=_tls_files("--tls-cert", tls_cert, "--tls-key", tls_key, "--client-ca", client_ca),
-            peer_tls=_tls_files(
+            tls=tls_files("--tls-cert", tls_cert, "--tls-key", tls_key, "--client-ca", client_ca),
+            peer_tls=tls_files(
                 "--peer-cert", peer_cert, "--peer-key", peer_key, "--peer-ca", peer_ca, mutual=True
             ),
-            etcd_tls=_tls_files(
+            etcd_tls=tls_files(
                 "--etcd-cert", etcd_cert, "--etcd-key", etcd_key, "--etcd-ca", etcd_ca, mutual=True
             ),
             clock_is_right=clock_is_right,
@@ -340,28 +338,6 @@ def fsck(
         say(str(report))
     if not report.sound:
         raise typer.Exit(EXIT_NOT_GENUINE)
-
-
-def _tls_files(
-    cert_option: str,
-    certificate: Path | None,
-    key_option: str,
-    key: Path | None,
-    ca_option: str,
-    ca: Path | None,
-    *,
-    mutual: bool = False,
-) -> TlsFiles | None:
-    """What belongs together, all of it or nothing. Raises Usage. ``mutual``: the authority is needed too."""
-    from transport.certificates import TlsFiles
-
-    if certificate is None and key is None and ca is None:
-        return None
-    needed = {cert_option: certificate, key_option: key} | ({ca_option: ca} if mutual else {})
-    missing = [option for option, path in needed.items() if path is None]
-    if certificate is None or key is None or missing:
-        raise Usage(f"{' and '.join(missing)} must be given as well", where=f"{cert_option}/{ca_option}")
-    return TlsFiles(certificate, key, ca)
 
 
 def open_log_keys(paths: list[Path], passphrase: Passphrase) -> list[Signer]:

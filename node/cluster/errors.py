@@ -74,7 +74,13 @@ class ReseedRefused(NodeError):
     code = "RESEED_REFUSED"
 
 
-class MemberUnknown(NodeError):
+class ChangeRefused(NodeError):
+    """The list of members cannot be changed so, or not now."""
+
+    code = "CHANGE_OF_MEMBERS_REFUSED"
+
+
+class MemberUnknown(ReadOnly):
     """This node is not one of the cluster's members, or its place was taken by another."""
 
     code = "MEMBER_UNKNOWN"

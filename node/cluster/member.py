@@ -24,7 +24,7 @@ from ledger.signatures import Signer
 from ledger.submissions import pack
 from ledger.tree import Tree
 from node.catch_up import Terms, TrustedHead, catch_up
-from node.clock import Clock
+from node.clock import Clock, check_first_seal, seal_time
 from node.cluster.cluster_copies import ClusterCopies
 from node.cluster.errors import EtcdAlarm, MemberUnknown, NoMajority
 from node.cluster.etcd_client import EtcdClient, Guard, Put
@@ -532,36 +532,72 @@ class ClusterMember:
                 head,
                 self.replica.root_after,
             )
+            assert head is not None
             copies: Copies = ClusterCopies(self.replica, peers, journal)
             committer = Committer(self._store, journal, copies, self._signers, self.settings.observe)
+            if head.members != members.version:
+                # The next change of the list has to find this one on a majority's disks.
+                self._seal_alone(committer)
             self._publish(committer.published)
-            sequencer = Sequencer(
-                self._store,
-                committer,
-                self._clock,
-                self.settings.sequencer,
-                self.publications,
-                disk_path=self.settings.data_dir,
-                free=self.settings.free,
-            )
-            sequencer.on_answers(self._answered)
-            sequencer.start()
-            self._leader = self.settings.name
-            self._tell(None)
-            self._sequencer = sequencer
-            assert head is not None
-            _log.info("leading", epoch=head.epoch, block=head.block, size=head.size)
-            try:
-                while self._lease.held and not sequencer.over and not self._stopping.is_set():
-                    self._nudge.wait(_TERM_LOOK_S)
-                    self._nudge.clear()
-            finally:
-                self._sequencer = None
-                self._fault = NoLeader("the term has just ended", retry_ms=200)
-                sequencer.stop()
-                _log.info("term ended", over=sequencer.over, lease=self._lease.held)
+            self._reign(committer, members)
         finally:
             journal.close()
+
+    def _reign(self, committer: Committer, members: Members) -> None:
+        """Take submissions, until the lease is lost, another decides, or the list of members changes."""
+        sequencer = Sequencer(
+            self._store,
+            committer,
+            self._clock,
+            self.settings.sequencer,
+            self.publications,
+            disk_path=self.settings.data_dir,
+            free=self.settings.free,
+        )
+        sequencer.on_answers(self._answered)
+        sequencer.start()
+        self._leader = self.settings.name
+        self._tell(None)
+        self._sequencer = sequencer
+        head = committer.snapshot.head
+        _log.info("leading", epoch=head.epoch, block=head.block, size=head.size)
+        why = "stopping"
+        try:
+            look = time.monotonic() + POLL_S
+            while not self._stopping.is_set():
+                if not self._lease.held:
+                    why = "lease lost"
+                    break
+                if sequencer.over:
+                    why = "another decides"
+                    break
+                if time.monotonic() >= look:
+                    look = time.monotonic() + POLL_S
+                    if self._list_changed(members):
+                        why = "the list of members changed"
+                        break
+                self._nudge.wait(_TERM_LOOK_S)
+                self._nudge.clear()
+        finally:
+            self._sequencer = None
+            self._fault = NoLeader("the term has just ended", retry_ms=200)
+            sequencer.stop()
+            _log.info("term ended", why=why)
+
+    def _list_changed(self, members: Members) -> bool:
+        with suppress(RetryableError):
+            return self._list.read() != members.encode()
+        return False
+
+    def _seal_alone(self, committer: Committer) -> None:
+        """Commit a block of nothing but its seal."""
+        state = committer.snapshot.state
+        time_ms = seal_time(self._clock, state.time_ms)
+        if not self.settings.sequencer.clock_is_right:
+            check_first_seal(time_ms, state.time_ms)
+        draft = rules.begin(state, self._store, time_ms)
+        transition = draft.seal()
+        committer.commit(transition, pack(transition.leaves))
 
     def _check_clock(self, heard: Sequence[Heard]) -> None:
         """Refuse to lead with a clock that most others do not share. Raises ClockUnsound."""

@@ -9,12 +9,13 @@ later knows of it, whatever etcd says by then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
 from node.cluster.errors import (
+    ChangeRefused,
     EtcdAbsent,
     EtcdBehind,
     EtcdDiffers,
@@ -26,6 +27,10 @@ from node.head import Head, Vote
 
 MOST_CLOCK_OFFSET_MS: Final = 10_000
 """A leader's clock may be so far from its peers': seals bear its time, and cannot be taken back."""
+
+
+MOST_BEHIND: Final = 64
+"""Blocks that a member may be behind and still be counted as level when the list changes."""
 
 
 def majority(members: int) -> int:
@@ -165,6 +170,38 @@ def check_may_lead(
             raise EtcdBehind(vote.head, head, head.epoch)
         if root_of(vote.head.block) != (vote.head.size, vote.head.root):
             raise EtcdDiffers(vote.head, head)
+
+
+# --- changing who is a member ---------------------------------------------------------------------
+
+
+def check_change(
+    old: Sequence[bytes], new: Sequence[bytes], version: int, head: Head, votes: Mapping[bytes, Vote]
+) -> None:
+    """Whether the list of members (by identity), of that version, may become ``new``.
+
+    One member at a time, so that any majority of the one list shares a member with any of the other:
+    whatever was answered under the old list, somebody in each new majority knows. And never before a
+    majority of either has applied a block under the old list: or etcd, set back over two changes, would
+    find a majority that knows of neither. ``head`` is what etcd holds. Raises ChangeRefused.
+    """
+    if len(set(old) ^ set(new)) != 1:
+        raise ChangeRefused("one member at a time comes or goes")
+    knowing = {
+        member
+        for member, vote in votes.items()
+        if vote.head is not None
+        and not vote.is_frozen
+        and (vote.head.epoch, vote.head.members) == (head.epoch, version)
+        and vote.head.block >= head.block - MOST_BEHIND
+    }
+    for which, members in (("present", old), ("new", new)):
+        if len(knowing & set(members)) < majority(len(members)):
+            raise ChangeRefused(
+                f"no majority of the {which} members is level with block {head.block} under the present list",
+                fix="bring up more members, and wait until a new one has caught up; after a change the leader"
+                " seals a block by itself",
+            )
 
 
 # --- opening an epoch anew ----------------------------------------------------------------------

@@ -15,12 +15,14 @@ from ledger.canonical_json import Json
 from ledger.errors import SudurError
 from sudur.v1 import ledger_pb2 as pb
 from tools.client import LedgerClient
+from tools.cluster import administration
 from tools.cluster.local import LocalCluster
 from tools.errors import EXIT_NOT_GENUINE
 from tools.options import Json_, Node, connect
 from tools.ui import emit_json, remark, say, show_table
 
 app = typer.Typer(no_args_is_help=True, help="For operators of several nodes: try a cluster, see how one is.")
+app.add_typer(administration.app, name="member")
 
 _WATCH_S = 0.5
 _START_S = 60.0
