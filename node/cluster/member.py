@@ -321,15 +321,15 @@ class ClusterMember:
             )
         if self.replica.trouble:
             raise NoLeader(self.replica.trouble, fix="see the node's log; run `sudur node fsck`")
-        if self._lease.campaign():
-            try:
-                self._lead(members)
-            finally:
-                self._lease.resign()
-                self._leader = None
-            self.nudge()
-        else:
+        if not self._lease.campaign():
+            self.nudge()  # another was faster, and is there at the next look
             raise NoLeader("an election is under way", retry_ms=200)
+        try:
+            self._lead(members)
+        finally:
+            self._lease.resign()
+            self._leader = None
+        self.nudge()
 
     # --- who is a member ---
 
