@@ -97,14 +97,15 @@ def reseed(cluster: Cluster, plan: ReseedPlan, say: Say) -> Reseeded:
     if len(genesis) != 1:
         raise ReseedRefused("members of several ledgers answer", where="--peers")
     keys = Keys.of(genesis.pop())
-    members, held = _known_members(cluster, keys, [heard.vote for heard in first.values()])
+    known, held = _known_members(cluster, keys, [heard.vote for heard in first.values()])
+    members = known[max(known)]
     links = {one.name: cluster.link(one.name, one.peer) for one in members.members}
     try:
         heard = _hear_members(links, members, plan, say)
         found = cluster.etcd.get(keys.head)
         before = None if found is None else _decoded(found.value)
         reports, epoch = _freeze(links, heard, before, say)
-        chosen = _choose(links, reports, members, plan)
+        chosen = _choose(links, reports, known, plan)
         head = chosen.vote.head
         assert head is not None
         _check_released(links[chosen.name], head, plan.released)
@@ -142,14 +143,17 @@ def _hear_any(cluster: Cluster, addresses: Sequence[Address]) -> dict[Address, H
     return heard
 
 
-def _known_members(cluster: Cluster, keys: Keys, votes: Sequence[Vote]) -> tuple[Members, bytes | None]:
-    """The newest list of members that etcd or any member knows; and what etcd holds."""
+def _known_members(
+    cluster: Cluster, keys: Keys, votes: Sequence[Vote]
+) -> tuple[dict[int, Members], bytes | None]:
+    """The lists of members that etcd or any member knows, by version; and what etcd holds."""
     found = cluster.etcd.get(keys.members)
     held = None if found is None else found.value
-    known = [Members.decode(value) for value in {held, *(vote.members for vote in votes)} if value]
+    lists = [Members.decode(value) for value in {held, *(vote.members for vote in votes)} if value]
+    known = {one.version: one for one in lists}
     if not known:
         raise ReseedRefused("neither etcd nor a member knows who the members are")
-    return max(known, key=lambda one: one.version), held
+    return known, held
 
 
 def _hear_members(
@@ -197,15 +201,27 @@ def _freeze(
 
 
 def _choose(
-    links: Mapping[str, PeerLink], reports: Sequence[Report], members: Members, plan: ReseedPlan
+    links: Mapping[str, PeerLink], reports: Sequence[Report], known: Mapping[int, Members], plan: ReseedPlan
 ) -> Report:
+    for report in reports:
+        head = report.vote.head
+        if head is not None and links[report.name].root_after(head.block) != (head.size, head.root):
+            raise ReseedRefused(
+                f"{report.name} has voted for block {head.block}, and its store does not hold it",
+                where=report.name,
+                fix="bring its data directory back (one that was put aside ends in .parted-1), or go on"
+                f" without it: --without {report.name}",
+            )
+
     def common(one: Report, other: Report) -> int:
         return common_block(links[one.name], one.vote, links[other.name], other.vote)
 
+    lists = {version: [one.identity for one in members.members] for version, members in known.items()}
     if plan.survivors_only:
-        # Who is left is all there is: among them the same choice is made.
-        return choose(reports, len(reports), common)
-    return choose(reports, len(members), common)
+        # Who is left is all there is, and ever was: among them the same choice is made.
+        versions = {one.vote.head.members for one in reports if one.vote.head is not None}
+        lists = {version: [one.vote.member for one in reports] for version in versions | known.keys()}
+    return choose(reports, lists, common)
 
 
 def common_block(one: PeerLink, vote: Vote, other: PeerLink, others: Vote) -> int:

@@ -9,8 +9,8 @@ later knows of it, whatever etcd says by then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Final
 
@@ -39,8 +39,11 @@ def majority(members: int) -> int:
 
 
 def hearing(members: int) -> int:
-    """How many marks have to be heard so that one of them is in every majority: N - q + 1."""
-    return members - majority(members) + 1
+    """How many marks have to be heard before anybody leads: a majority, so that one of them knows of every
+    answer. N - q + 1 would do for that as long as the list of members stays; of an even number it misses
+    a majority of the list before or after, which may have answered when etcd was set back over a change.
+    """
+    return majority(members)
 
 
 # --- what a member may do -----------------------------------------------------------------------
@@ -132,8 +135,13 @@ def judge_etcd(vote: Vote, head: Head | None) -> Standing:
 
 
 def enter_epoch(vote: Vote, head: Head) -> Vote:
-    """The vote of a member that holds the whole chain up to ``head``, which opened a later epoch."""
-    if head.epoch < max(vote.epoch, vote.frozen):
+    """The vote of a member that holds the whole chain up to ``head``, which a later epoch was opened with.
+
+    Before that it keeps its old vote, even for a chain that the epoch did not keep: it may hold up what
+    was answered, until the epoch is on a majority's disks. Raises EtcdBehind for an epoch that is not later.
+    """
+    entered = head.epoch <= vote.epoch and head != vote.head
+    if entered or head.epoch < vote.frozen:
         raise EtcdBehind(vote.head, head, vote.frozen if vote.is_frozen else vote.epoch)
     return Vote(vote.member, head.epoch, 0, head, vote.members)
 
@@ -156,8 +164,8 @@ def check_may_lead(
     if judge_etcd(own, head) is not Standing.LEVEL:
         raise NotLeading("this member has not applied what etcd holds yet")
     assert head is not None
-    if own.is_frozen:
-        raise NotLeading(f"this member is frozen for epoch {own.frozen}")
+    if head.members > members_version:
+        raise NotLeading("the list of members has changed since it was read")
     if 1 + len(heard) < hearing(members):
         raise Unheard(1 + len(heard), hearing(members))
     for vote in heard:
@@ -225,26 +233,47 @@ def next_epoch(votes: Sequence[Vote], head: Head | None) -> int:
     return 1 + max([*known, 0 if head is None else head.epoch])
 
 
-def choose(reports: Sequence[Report], members: int, common: Common) -> Report:
+def freeze(vote: Vote, epoch: int) -> Vote:
+    """The vote of a member that waits for ``epoch`` and applies nothing until it is opened: durable before
+    the member reports it, and never between an apply and its mark. Who has entered that epoch, or waits
+    for a later one, stays as it is: its vote counts for a reseed only when it is frozen for that very epoch.
+    """
+    return replace(vote, frozen=epoch) if epoch > max(vote.epoch, vote.frozen) else vote
+
+
+Lists = Mapping[int, Collection[bytes]]
+"""The identities of the members by the version of their list: etcd's, and those that members last saw."""
+
+
+def choose(reports: Sequence[Report], lists: Lists, common: Common) -> Report:
     """Whose chain a reseed keeps, so that no answer is lost that a majority had applied.
 
     Of the highest epoch, and wherever its chains part, the branch that a majority can have applied,
-    counting those unheard as if they had. Raises ReseedRefused: too few reports, nothing applied, or two
+    counting those unheard as if they had. A branch is counted by the list that it was decided under,
+    which need not be the newest: etcd may have been set back over a change. Raises ReseedRefused: too few
+    reports from the newest list, a list unknown that a block was decided under, nothing applied, or two
     branches of which either may have been answered.
     """
-    if len(reports) < majority(members):
+    heard = {one.vote.member for one in reports}
+    listed = lists[max(lists)]
+    counted = len(heard & set(listed))
+    if counted < majority(len(listed)):
         raise ReseedRefused(
-            f"{len(reports)} of {members} members answered, {majority(members)} have to",
+            f"{counted} of {len(listed)} members answered, {majority(len(listed))} have to",
             fix="bring up more members, and try again",
         )
     holders = [one for one in reports if one.vote.head is not None]
     if not holders:
         raise ReseedRefused("no member has applied anything", fix="found the ledger instead")
+    if unknown := {_version(one) for one in holders} - lists.keys():
+        raise ReseedRefused(
+            f"a block was decided under version {max(unknown)} of the list of members, which nobody shows",
+            fix="bring up the members that were not heard, and try again",
+        )
     newest = max(one.vote.epoch for one in holders)
     left = [one for one in holders if one.vote.epoch == newest]
-    needed = majority(members) - (members - len(reports))
     while len(branches := _branches(left, common)) > 1:
-        possible = [branch for branch in branches if len(branch) >= needed]
+        possible = [branch for branch in branches if _may_be_answered(branch, heard, lists)]
         if len(possible) > 1:
             names = " and of ".join(", ".join(one.name for one in branch) for branch in possible)
             raise ReseedRefused(
@@ -253,6 +282,24 @@ def choose(reports: Sequence[Report], members: int, common: Common) -> Report:
             )
         left = possible[0] if possible else max(branches, key=len)
     return max(left, key=_length)
+
+
+def _may_be_answered(branch: Sequence[Report], heard: Set[bytes], lists: Lists) -> bool:
+    """Whether those who voted for a branch, and those unheard, can be a majority of one of its lists.
+
+    The lists of the ends will do: an end under a later list shows that a majority of that one, too, had
+    applied what was decided on the branch under the list before.
+    """
+    voted = {one.vote.member for one in branch}
+    for version in {_version(one) for one in branch}:
+        listed = set(lists[version])
+        if len(listed & voted) + len(listed - heard) >= majority(len(listed)):
+            return True
+    return False
+
+
+def _version(report: Report) -> int:
+    return 0 if report.vote.head is None else report.vote.head.members
 
 
 def _length(report: Report) -> int:
