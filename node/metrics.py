@@ -89,6 +89,9 @@ class Metrics:
         self.size = self._gauge("tree_size", "Leaves under the newest signed checkpoint")
         self.block = self._gauge("block_number", "Number of the newest block")
         self.sealed = self._gauge("last_seal_timestamp_seconds", "Time in the newest seal")
+        self._expiry = self._gauge(
+            "tls_certificate_expiry_timestamp_seconds", "When a certificate in use expires", "file"
+        )
         self._gauge("build_info", "The node's software", "version").labels(version).set(1)
 
     def read(self, gauges: Gauges) -> None:
@@ -106,13 +109,10 @@ class Metrics:
         )
 
     def certificates(self, *used: TlsCredentials) -> None:
-        """Show when the certificates in use expire, by file, as they are at each scrape. Call once."""
-        gauge = self._gauge(
-            "tls_certificate_expiry_timestamp_seconds", "When a certificate in use expires", "file"
-        )
+        """Show when these certificates expire, by file, as they are at each scrape."""
         for credentials in used:
             for path in credentials.expiries():
-                gauge.labels(str(path)).set_function(partial(_expiry, credentials, path))
+                self._expiry.labels(str(path)).set_function(partial(_expiry, credentials, path))
 
     def mirror(self, mirror: MirrorGauges) -> None:
         """Have a mirror's values read at every scrape. Call once."""

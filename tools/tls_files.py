@@ -17,13 +17,22 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tools.errors import FileProblem, NameTaken, Usage
 from tools.files import PUBLIC, locked, make_private_directory, read_file, write_file, write_new_file
-from transport.certificates import MEMBER, hosts_of, is_member_name, member_of, parse_certificates, uris_of
+from transport.certificates import (
+    MEMBER,
+    hosts_of,
+    is_member_name,
+    member_of,
+    parse_certificates,
+    readable,
+    uris_of,
+)
 from transport.errors import TlsProblem
 
 DAYS: Final = 90
@@ -125,7 +134,7 @@ class TlsDirectory:
                     continue
                 try:
                     old.verify_directly_issued_by(issuer.certificate)
-                except (ValueError, TypeError, x509.InvalidVersion):
+                except (ValueError, TypeError, InvalidSignature):
                     continue
                 write_file(path, _signed(_renewed(old), issuer, days), PUBLIC)
                 return
@@ -190,7 +199,8 @@ class TlsDirectory:
 
 def show(path: Path) -> list[Shown]:
     """What the certificates in a file say. Raises TlsProblem."""
-    return [_shown(path, one) for one in parse_certificates(path)]
+    with readable(path):
+        return [_shown(path, one) for one in parse_certificates(path)]
 
 
 def _shown(path: Path, certificate: x509.Certificate) -> Shown:

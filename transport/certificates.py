@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -95,6 +96,11 @@ def read_identity(certificate: Path, key: Path, purpose: Purpose, now_s: float) 
     another certificate's; a certificate that is expired, not yet valid, an authority's, without a
     name, or not for this purpose.
     """
+    with readable(certificate):
+        return _read_identity(certificate, key, purpose, now_s)
+
+
+def _read_identity(certificate: Path, key: Path, purpose: Purpose, now_s: float) -> Identity:
     chain = _read(certificate, "certificate")
     certificates = _parse(certificate, chain)
     leaf = certificates[0]
@@ -132,17 +138,18 @@ def read_identity(certificate: Path, key: Path, purpose: Purpose, now_s: float) 
 
 def read_authorities(path: Path, now_s: float) -> Authorities:
     """Read the authorities' certificates. Raises TlsProblem, also for one that is expired or is none."""
-    pem = _read(path, "authority's certificate")
-    certificates = _parse(path, pem)
-    for one in certificates:
-        if not _is_authority(one):
-            raise TlsProblem(
-                f"holds the certificate of {_subject(one)}, which is no authority's",
-                where=str(path),
-                fix="give the certificate of the authority that issued it (ca.pem)",
-            )
-        _check_dates(path, one, now_s)
-    return Authorities(pem, certificates)
+    with readable(path):
+        pem = _read(path, "authority's certificate")
+        certificates = _parse(path, pem)
+        for one in certificates:
+            if not _is_authority(one):
+                raise TlsProblem(
+                    f"holds the certificate of {_subject(one)}, which is no authority's",
+                    where=str(path),
+                    fix="give the certificate of the authority that issued it (ca.pem)",
+                )
+            _check_dates(path, one, now_s)
+        return Authorities(pem, certificates)
 
 
 def check_issued(path: Path, identity: Identity, ca: Path, authorities: Authorities) -> None:
@@ -161,6 +168,24 @@ def check_issued(path: Path, identity: Identity, ca: Path, authorities: Authorit
         where=str(path),
         fix="give the authority's certificate that this one comes from, or have it issued anew",
     )
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """What cryptography raises of a damaged certificate, at whatever part of it, becomes TlsProblem."""
+    try:
+        yield
+    except (
+        ValueError,
+        TypeError,
+        UnsupportedAlgorithm,
+        x509.InvalidVersion,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ) as error:
+        raise TlsProblem(
+            f"holds a certificate that cannot be read: {error}", where=str(path), fix="check the file"
+        ) from None
 
 
 def parse_certificates(path: Path) -> tuple[x509.Certificate, ...]:
@@ -275,8 +300,6 @@ def _check_purpose(path: Path, certificate: x509.Certificate, purpose: Purpose) 
         allowed = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
         return
-    except ValueError as error:
-        _unreadable(path, error)
     if not set(_USAGES[purpose]) <= set(allowed):
         wanted = {
             Purpose.SERVER: "serverAuth",
@@ -293,7 +316,7 @@ def _check_purpose(path: Path, certificate: x509.Certificate, purpose: Purpose) 
 def _is_authority(certificate: x509.Certificate) -> bool:
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, ValueError):
+    except x509.ExtensionNotFound:
         return False
 
 
@@ -308,7 +331,7 @@ def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 def _names(certificate: x509.Certificate) -> list[x509.GeneralName]:
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, ValueError):
+    except x509.ExtensionNotFound:
         return []
     return list(found.value)
 
@@ -321,7 +344,3 @@ def _spki(key: object) -> bytes:
     return key.public_bytes(  # type: ignore[attr-defined,no-any-return]
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-
-
-def _unreadable(path: Path, error: ValueError) -> NoReturn:
-    raise TlsProblem(f"the certificate cannot be read: {error}", where=str(path)) from None

@@ -95,6 +95,7 @@ async def start_member(
     etcd_tls = None if settings.etcd_tls is None else TlsCredentials(settings.etcd_tls, Purpose.CLIENT)
     _check_plaintext(cluster.peer, peer_tls)
     async with open_doors(settings) as doors, contextlib.AsyncExitStack() as stack:
+        doors.metrics.certificates(*(one for one in (peer_tls, etcd_tls) if one is not None))
         door = PeerDoor(cluster.peer, peer_tls)
         stack.push_async_callback(door.stop)
         peer = door.listen()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -275,6 +278,29 @@ def test_a_wrong_name_is_told_and_not_tried_again(secured: Secured, tmp_path: Pa
             resources.fetch("checkpoint")
         done = finish(start("--tls-ca", root / "ca.pem", "log", "head", "--node", ledger.grpc))
         assert_one_line(done, 2, "not for the address 127.0.0.1")  # with no "Trying again" before it
+
+
+def test_a_node_logs_in_its_own_form_alone_whoever_knocks(secured: Secured, tmp_path: Path) -> None:
+    authority = secured.ledger.authority
+    node = start("node", "start", "--data", tmp_path / "data", "--genesis", authority / "genesis.leaf",
+                 "--log-key", authority / "log.key.json", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0",
+                 "--tls-cert", secured.tls / "n1.pem", "--tls-key", secured.tls / "n1.key")  # fmt: skip
+    assert node.stdout is not None
+    addresses = json.loads(node.stdout.readline())
+    for address in (addresses["grpc"], addresses["http"]):
+        host, _, port = address.rpartition(":")
+        for sent in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01" + bytes(300)):
+            with socket.create_connection((host, int(port)), 20) as connection:
+                connection.sendall(sent)
+                with suppress(ConnectionError):
+                    while connection.recv(4_096):
+                        pass
+    node.send_signal(signal.SIGTERM)
+    done = finish(node)
+    assert done.code == 0
+    events = [json.loads(line)["event"] for line in done.err.splitlines()]
+    assert "serving" in events
+    assert "stopped" in events
 
 
 def test_an_address_of_a_node_is_well_formed() -> None:
