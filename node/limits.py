@@ -28,6 +28,7 @@ from ledger.errors import SudurError
 from ledger.leaves import MAX_LEAF_SIZE
 from node.config import RateLimits
 from node.errors import RateLimited, RetryableError
+from node.outgoing import Outgoing
 from node.sequencer import Outcome, Placement
 
 Scope = Literal["agency", "address", "refusals"]
@@ -103,8 +104,9 @@ class Tally:
 class CallerLimits:
     """The limits of one node's callers. Belongs to one event loop; about 2 µs a call.
 
-    ``count`` is told the scope of each refusal. What raises, raises RateLimited, whose delay is true: the
-    same would pass after it, unless others of the agency, or of the address, come first.
+    ``count`` is told the scope of each refusal; ``answers`` are those not taken yet. What raises, raises
+    RateLimited, whose delay is true: the same would pass after it, unless others of the agency, or of the
+    address, come first.
     """
 
     def __init__(
@@ -120,11 +122,16 @@ class CallerLimits:
         self._calls: Buckets[str] = Buckets(rates.address_calls, rates.address_calls * _CALLS_BURST_S)
         refused_s = rates.address_refused_ms / 1_000
         self._refused: Buckets[str] = Buckets(refused_s, refused_s * _REFUSALS_BURST_S)
+        self.answers = Outgoing()
         self._count = count
         self._clock = clock
 
     def call(self, address: str, weight: int = 1) -> None:
-        """Count a call from an address, as ``weight`` calls when it asks for much."""
+        """Count a call from an address, as ``weight`` calls when it asks for much.
+
+        Raises AnswersWaiting as well.
+        """
+        self.answers.check(address)
         now = self._clock()
         wait_s = self._calls.wait_s(address, now)
         if wait_s:
