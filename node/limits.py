@@ -24,10 +24,13 @@ from functools import lru_cache
 from typing import Final, Generic, Literal, TypeVar
 from urllib.parse import unquote
 
+from google.rpc import code_pb2
+
 from ledger.errors import SudurError
 from ledger.leaves import MAX_LEAF_SIZE
 from node.config import RateLimits
 from node.errors import RateLimited, RetryableError
+from node.forward import ForwardedRefusal
 from node.outgoing import Outgoing
 from node.sequencer import Outcome, Placement
 
@@ -44,6 +47,8 @@ _CHANGE_BYTE_S: Final = 0.000_007
 _ENVELOPE_S: Final = 0.001
 _AGENCY: Final = slice(2, 6)
 _SIGNATURES_AT: Final = 50
+
+_PASSING: Final = frozenset((code_pb2.RESOURCE_EXHAUSTED, code_pb2.UNAVAILABLE))
 
 _Key = TypeVar("_Key")
 
@@ -179,7 +184,7 @@ class CallerLimits:
 
     def settle(self, address: str, item: tuple[bytes, bytes], outcome: Outcome) -> None:
         now = self._clock()
-        if isinstance(outcome, RetryableError | Placement):
+        if isinstance(outcome, Placement) or _passes(outcome):
             self._refused.pay(address, -_work(item), now)
         if isinstance(outcome, Placement) and not outcome.repeat:
             agency = _agency(item[0])
@@ -202,8 +207,9 @@ class CallerLimits:
         with self._paid(address, work_s):
             try:
                 yield
-            except RetryableError:
-                self._refused.pay(address, -work_s, self._clock())
+            except SudurError as error:
+                if _passes(error):
+                    self._refused.pay(address, -work_s, self._clock())
                 raise
             self._refused.pay(address, -work_s, self._clock())
 
@@ -213,6 +219,13 @@ class CallerLimits:
         return RateLimited(
             f"{what} for now", where=scope, fix=f"send the same again in {wait_ms} ms", retry_ms=wait_ms
         )
+
+
+def _passes(error: SudurError) -> bool:
+    """Whether it is no fault of the caller's: the same may be taken later, here or by whoever leads."""
+    if isinstance(error, ForwardedRefusal):
+        return error.status.code in _PASSING
+    return isinstance(error, RetryableError)
 
 
 def _work(item: tuple[bytes, bytes]) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc.aio
 import pytest
+from google.rpc import status_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from ledger.errors import DuplicateIssue, SignatureInvalid, SudurError
 from ledger.submissions import SubmissionLeaf
 from node.config import UNLIMITED, RateLimits
 from node.errors import NodeError, QueueFull, RateLimited
+from node.forward import ForwardedRefusal
 from node.limits import Buckets, CallerLimits, Tally, host_address, peer_address
 from node.sequencer import Outcome, Placement
 from sudur.v1 import ledger_pb2 as pb
@@ -175,6 +177,9 @@ def test_a_stranger_uses_up_no_share_of_an_agency_but_the_address_s() -> None:
 def test_what_is_no_fault_of_the_caller_is_given_back() -> None:
     desk = Desk()
     assert until_limited(desk, 1, QueueFull("full")) is None
+    full, bad = status_pb2.Status(code=8, message="full"), status_pb2.Status(code=16, message="bad")
+    assert until_limited(desk, 1, ForwardedRefusal(full)) is None
+    assert until_limited(Desk(), 1, ForwardedRefusal(bad)) is not None
     assert until_limited(desk, 1, DuplicateIssue("again", index=3)) is not None
 
 
