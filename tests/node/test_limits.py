@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from node.config import UNLIMITED, RateLimits
 from node.errors import NodeError, QueueFull, RateLimited
 from node.forward import ForwardedRefusal
 from node.limits import Buckets, CallerLimits, Tally, host_address, peer_address
+from node.publish import Published
 from node.sequencer import Outcome, Placement
 from sudur.v1 import ledger_pb2 as pb
 from tests.ledger.world import issue
@@ -366,3 +368,29 @@ async def test_bad_signatures_are_paid_for_by_the_address_alone(tmp_path: Path) 
                 break
         assert 50 < len(reasons) < 150
         assert set(reasons[:-1]) == {"SIGNATURE_INVALID"}
+
+
+async def test_a_submission_whose_caller_has_gone_is_not_worked_on(tmp_path: Path) -> None:
+    async with serve(tmp_path / "data") as served:
+        reached, go_on = threading.Event(), threading.Event()
+
+        def hold(published: Published) -> None:
+            reached.set()
+            assert go_on.wait(30)
+
+        served.node.ledger.publications.on_publish(hold)
+        first = asyncio.create_task(served.submit())
+        assert await asyncio.to_thread(reached.wait, 30)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await served.stub.Submit(served.request(served.submission(1)), timeout=0.2)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        cancelled = 'sudur_grpc_calls_total{code="CANCELLED",method="Submit"}'
+        async with asyncio.timeout(30):
+            while cancelled not in (await served.http.get("/metrics")).text:
+                pass
+        go_on.set()
+        await first
+        second = await served.submit()
+        assert second.placement.submission_index == (await first).placement.block_size
+        page = (await served.http.get("/metrics")).text
+        assert "sudur_submissions_abandoned_total 1.0" in page
