@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from node.limits import host_address
+
 HEAD_S: Final = 10.0
 """Within so many seconds a connection must have sent a whole request head."""
 
@@ -36,7 +38,7 @@ class HttpProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol."""
         super().connection_made(transport)
-        self._peer = self.client[0] if self.client else ""
+        self._peer = host_address(self.client[0]) if self.client else ""
         self._peers[self._peer] += 1
         if self._peers[self._peer] > self._most_of_a_peer:
             transport.abort()
