@@ -42,6 +42,12 @@ class TooManyStreams(QueueFull):
     code = "TOO_MANY_STREAMS"
 
 
+class AnswersWaiting(QueueFull):
+    """A caller does not take the answers that are there for it."""
+
+    code = "ANSWERS_WAITING"
+
+
 class RateLimited(RetryableError):
     """An agency, or an address, has used up for now what one may use; ``retry_ms``: until when."""
 

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import wraps
 from importlib.metadata import version
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -161,8 +161,12 @@ def _unary(
             code = "CANCELLED"  # by its caller, or by its deadline
             try:
                 _check_read(request)
-                self.limits.call(peer_address(context.peer()), weight(request))
+                address = peer_address(context.peer())
+                self.limits.call(address, weight(request))
                 response = await handler(self, request, context)
+                release = self.limits.answers.hold(address, response.ByteSize())
+                # The stubs want a class of grpc's there; grpc itself takes anything that can be called.
+                context.add_done_callback(cast("Any", lambda _: release()))
                 code = "OK"
                 return response
             except Exception as error:

@@ -11,7 +11,8 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -20,10 +21,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ledger.errors import FormatError, SudurError, TooLarge
-from node.errors import RateLimited, RetryableError
+from node.errors import QueueFull, RateLimited, RetryableError
 from node.grpc_errors import REASONS, reason_of
 from node.limits import CallerLimits, host_address
 from node.metrics import Metrics
+from node.outgoing import SMALL
 from node.resources import NEVER
 
 MAX_PATH: Final = 256
@@ -100,11 +102,12 @@ class Edge:
         if scope["type"] != "http":
             raise RuntimeError(f"the node speaks HTTP only, not {scope['type']}")
         started = time.perf_counter()
-        answer = _Answer(send, scope)
+        address = host_address(scope["client"][0]) if scope["client"] else ""
+        answer = _Answer(send, scope, partial(self._limits.answers.hold, address))
         # The server's own scope still says HEAD, so it leaves the body out.
         inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         try:
-            refused = self._limited(scope) or _refused(scope)
+            refused = self._limited(scope, address) or _refused(scope)
             await (refused or self._app)(inner, receive, answer.send)
         except Exception as error:
             if answer.status:
@@ -115,21 +118,26 @@ class Edge:
             self._metrics.http_calls.labels(route, str(answer.status)).inc()
             self._metrics.http_seconds.labels(route).observe(time.perf_counter() - started)
 
-    def _limited(self, scope: Scope) -> Response | None:
-        if scope["raw_path"] in _PROBES or scope["client"] is None:
+    def _limited(self, scope: Scope, address: str) -> Response | None:
+        if scope["raw_path"] in _PROBES:
             return None
         try:
-            self._limits.call(host_address(scope["client"][0]))
-        except RateLimited as error:
+            self._limits.call(address)
+        except (RateLimited, QueueFull) as error:
             return problem_of(error)
         return None
 
 
 class _Answer:
-    """Passes one response on, with the shared headers."""
+    """Passes one response on, with the shared headers, and its body as fast as it is taken.
 
-    def __init__(self, send: Send, scope: Scope) -> None:
+    The server writes what it is given into a buffer that has no end, and waits before the next: so a
+    long body goes in pieces, and counts as held (``hold``) until the last of them is given over.
+    """
+
+    def __init__(self, send: Send, scope: Scope, hold: Callable[[int], Callable[[], None]]) -> None:
         self._send = send
+        self._hold = hold
         self._headers = [(b"x-content-type-options", b"nosniff")]
         if scope["raw_path"] not in OPERATIONS:
             self._headers.append((b"access-control-allow-origin", b"*"))
@@ -139,7 +147,17 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message = {**message, "headers": [*message["headers"], *self._headers]}
-        await self._send(message)
+        body = message.get("body", b"")
+        if len(body) <= SMALL:
+            await self._send(message)
+            return
+        release = self._hold(len(body))
+        try:
+            for at in range(0, len(body), SMALL):
+                more = message.get("more_body", False) or at + SMALL < len(body)
+                await self._send({**message, "body": body[at : at + SMALL], "more_body": more})
+        finally:
+            release()
 
 
 def _refused(scope: Mapping[str, Any]) -> Response | None:

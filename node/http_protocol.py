@@ -1,4 +1,4 @@
-"""HTTP connections: how long one may say nothing, and how many one peer may hold."""
+"""HTTP connections: how long one may say nothing or read nothing, and how many one peer may hold."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from node.limits import host_address
+
 HEAD_S: Final = 10.0
 """Within so many seconds a connection must have sent a whole request head."""
+
+STALL_S: Final = 60.0
+"""Within so many seconds a reader must take what fills the buffer, some 64 KiB: 9 kbit/s."""
 
 
 class HttpProtocol(H11Protocol):
@@ -27,12 +32,13 @@ class HttpProtocol(H11Protocol):
         self._most_of_a_peer = most_of_a_peer
         self._head_s = head_s
         self._waiting: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
         self._peer = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol."""
         super().connection_made(transport)
-        self._peer = self.client[0] if self.client else ""
+        self._peer = host_address(self.client[0]) if self.client else ""
         self._peers[self._peer] += 1
         if self._peers[self._peer] > self._most_of_a_peer:
             transport.abort()
@@ -42,6 +48,7 @@ class HttpProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._stop_waiting()
+        self._end_stall()
         self._peers[self._peer] -= 1
         if not self._peers[self._peer]:
             del self._peers[self._peer]
@@ -54,6 +61,22 @@ class HttpProtocol(H11Protocol):
             self._stop_waiting()
         elif self._waiting is None and not self.transport.is_closing():
             self._wait_for_head()
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol: the buffer is full."""
+        super().pause_writing()
+        if self._stalled is None:
+            self._stalled = self.loop.call_later(STALL_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol: most of it was taken."""
+        super().resume_writing()
+        self._end_stall()
+
+    def _end_stall(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def _has_request(self) -> bool:
         cycle: Any = self.cycle  # None until the first request, whatever its type says

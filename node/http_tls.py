@@ -12,6 +12,8 @@ from typing import Any
 import structlog
 from uvicorn.server import ServerState
 
+from node.limits import host_address
+
 _log = structlog.get_logger("node.http_tls")
 
 
@@ -49,7 +51,7 @@ class TlsDoor(asyncio.Protocol):
         """See asyncio.Protocol."""
         self._transport = transport
         address = transport.get_extra_info("peername")
-        peer = str(address[0]) if address else ""
+        peer = host_address(str(address[0])) if address else ""
         if self._peers[peer] >= self._most_of_a_peer:
             transport.abort()
             return

@@ -24,10 +24,14 @@ from functools import lru_cache
 from typing import Final, Generic, Literal, TypeVar
 from urllib.parse import unquote
 
+from google.rpc import code_pb2
+
 from ledger.errors import SudurError
 from ledger.leaves import MAX_LEAF_SIZE
 from node.config import RateLimits
 from node.errors import RateLimited, RetryableError
+from node.forward import ForwardedRefusal
+from node.outgoing import Outgoing
 from node.sequencer import Outcome, Placement
 
 Scope = Literal["agency", "address", "refusals"]
@@ -43,6 +47,8 @@ _CHANGE_BYTE_S: Final = 0.000_007
 _ENVELOPE_S: Final = 0.001
 _AGENCY: Final = slice(2, 6)
 _SIGNATURES_AT: Final = 50
+
+_PASSING: Final = frozenset((code_pb2.RESOURCE_EXHAUSTED, code_pb2.UNAVAILABLE))
 
 _Key = TypeVar("_Key")
 
@@ -103,8 +109,9 @@ class Tally:
 class CallerLimits:
     """The limits of one node's callers. Belongs to one event loop; about 2 µs a call.
 
-    ``count`` is told the scope of each refusal. What raises, raises RateLimited, whose delay is true: the
-    same would pass after it, unless others of the agency, or of the address, come first.
+    ``count`` is told the scope of each refusal; ``answers`` are those not taken yet. What raises, raises
+    RateLimited, whose delay is true: the same would pass after it, unless others of the agency, or of the
+    address, come first.
     """
 
     def __init__(
@@ -120,11 +127,16 @@ class CallerLimits:
         self._calls: Buckets[str] = Buckets(rates.address_calls, rates.address_calls * _CALLS_BURST_S)
         refused_s = rates.address_refused_ms / 1_000
         self._refused: Buckets[str] = Buckets(refused_s, refused_s * _REFUSALS_BURST_S)
+        self.answers = Outgoing()
         self._count = count
         self._clock = clock
 
     def call(self, address: str, weight: int = 1) -> None:
-        """Count a call from an address, as ``weight`` calls when it asks for much."""
+        """Count a call from an address, as ``weight`` calls when it asks for much.
+
+        Raises AnswersWaiting as well.
+        """
+        self.answers.check(address)
         now = self._clock()
         wait_s = self._calls.wait_s(address, now)
         if wait_s:
@@ -172,7 +184,7 @@ class CallerLimits:
 
     def settle(self, address: str, item: tuple[bytes, bytes], outcome: Outcome) -> None:
         now = self._clock()
-        if isinstance(outcome, RetryableError | Placement):
+        if isinstance(outcome, Placement) or _passes(outcome):
             self._refused.pay(address, -_work(item), now)
         if isinstance(outcome, Placement) and not outcome.repeat:
             agency = _agency(item[0])
@@ -195,8 +207,9 @@ class CallerLimits:
         with self._paid(address, work_s):
             try:
                 yield
-            except RetryableError:
-                self._refused.pay(address, -work_s, self._clock())
+            except SudurError as error:
+                if _passes(error):
+                    self._refused.pay(address, -work_s, self._clock())
                 raise
             self._refused.pay(address, -work_s, self._clock())
 
@@ -206,6 +219,13 @@ class CallerLimits:
         return RateLimited(
             f"{what} for now", where=scope, fix=f"send the same again in {wait_ms} ms", retry_ms=wait_ms
         )
+
+
+def _passes(error: SudurError) -> bool:
+    """Whether it is no fault of the caller's: the same may be taken later, here or by whoever leads."""
+    if isinstance(error, ForwardedRefusal):
+        return error.status.code in _PASSING
+    return isinstance(error, RetryableError)
 
 
 def _work(item: tuple[bytes, bytes]) -> float:

@@ -27,7 +27,7 @@ from node.errors import NotFound
 from node.ledger_copy import LedgerCopy
 from node.publish import Published
 
-MAX_BATCH_BYTES: Final = 1 << 20
+MAX_BATCH_BYTES: Final = 1 << 18
 MAX_BATCH_LEAVES: Final = 16 * TILE_WIDTH
 """So many leaves are read at a time, which keeps an event loop waiting for about a millisecond."""
 _KEPT_BLOCKS: Final = 1_024
@@ -192,7 +192,7 @@ class Reads:
         return range(start, end)
 
     def batches(self, wanted: range) -> Iterator[tuple[int, list[bytes]]]:
-        """(first index, leaves) one after another: whole leaves, at most 1 MiB and 4,096 of them at once.
+        """(first index, leaves) one after another: whole leaves, at most 256 KiB and 4,096 of them at once.
 
         Each step reads just its own batch, so a slow reader holds no more than that.
         """
@@ -301,7 +301,7 @@ class Reads:
 
 
 def _by_size(leaves: list[bytes]) -> Iterator[list[bytes]]:
-    """The leaves in batches of at most 1 MiB; usually one. A leaf alone is far below that."""
+    """The leaves in batches of at most 256 KiB; usually one. A leaf alone is far below that."""
     batch: list[bytes] = []
     size = 0
     for leaf in leaves:

@@ -39,6 +39,7 @@ from tools.client_tls import ClientTls, why_unreachable
 from tools.errors import (
     AnswerWrong,
     DiskFull,
+    IsMirror,
     NoSecureConnection,
     QueueFull,
     RateLimited,
@@ -493,9 +494,13 @@ class LedgerClient:
     def _stub(self) -> LedgerServiceStub:
         return self._nodes[self._at].stub()
 
+    def _passes(self, error: SudurError) -> bool:
+        """Whether it may go otherwise later, or at another node, as what a mirror refuses."""
+        return isinstance(error, _PASSING) or (isinstance(error, IsMirror) and len(self._nodes) > 1)
+
     def _leave(self, error: SudurError) -> bool:
         """Go on to the next node when another may do better. False when there is none, or it may not."""
-        if len(self._nodes) == 1 or not isinstance(error, _PASSING) or isinstance(error, _HERE_TOO):
+        if not self._passes(error) or isinstance(error, _HERE_TOO) or len(self._nodes) == 1:
             return False
         self._at = (self._at + 1) % len(self._nodes)
         return True
@@ -521,7 +526,7 @@ class _Tries:
         client = self._client
         asked = client._nodes[client._at]
         among = len(client._nodes)
-        passing = isinstance(error, _PASSING)
+        passing = client._passes(error)
         left = client._leave(error)
         self._left += left
         if left and self._left % among:
@@ -529,7 +534,8 @@ class _Tries:
         elif isinstance(error, RateLimited):
             wait_s = max(delay_s, _FIRST_PAUSE_S) * random.uniform(1.0, 1.2)  # not before it is due
         else:
-            if type(error) is Unavailable and self._pause_s == _FIRST_PAUSE_S:
+            # A node that gives a reason says when to come again; this is for a connection that fails.
+            if type(error) is Unavailable and not delay_s and self._pause_s == _FIRST_PAUSE_S:
                 error = self._because_of_tls(asked) or error
             wait_s = max(self._pause_s, delay_s) * random.uniform(0.8, 1.2)
             self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S if among == 1 else _LONGEST_PAUSE_AMONG_S)
@@ -561,7 +567,7 @@ def _by_code(roots: Iterable[type[SudurError]]) -> dict[str, type[SudurError]]:
 
 
 _CORE: Final = _by_code((core.FormatError, core.OutOfRange, core.VerificationError, core.RuleError))
-_OWN: Final = _by_code((errors.Unavailable, errors.NotFound))
+_OWN: Final = _by_code((errors.Unavailable, errors.NotFound, errors.IsMirror))
 _CODES: Final[Mapping[str, type[SudurError]]] = {**_CORE, **_OWN}
 
 

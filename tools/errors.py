@@ -210,6 +210,24 @@ class EnvelopeQuota(Unavailable):
     code = "ENVELOPE_QUOTA"
 
 
+class NoLeader(Unavailable):
+    """No member of the cluster leads at the moment."""
+
+    code = "NO_LEADER"
+
+
+class NoMajority(Unavailable):
+    """Too few members of the cluster answer its leader; what was sent may still be committed."""
+
+    code = "NO_MAJORITY"
+
+
+class OutcomeUnknown(Unavailable):
+    """It was committed, or not, or will be: sent again, it gets the one answer."""
+
+    code = "OUTCOME_UNKNOWN"
+
+
 class ReadOnly(Unavailable):
     code = "READ_ONLY"
 

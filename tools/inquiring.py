@@ -19,7 +19,7 @@ from ledger.seals import Seal
 from ledger.tiles import TILE_WIDTH
 from tools.answers import FiguresAnswer
 from tools.errors import AnswerWrong, NotFound, Usage
-from tools.http_resources import HttpResources
+from tools.node_resources import NodeResources
 from tools.options import connect, static_resources
 
 _PATIENCE_S: Final = 10.0
@@ -60,12 +60,13 @@ class GrpcInquiry:
 
     def __init__(self, address: str) -> None:
         self._client = connect(address, _PATIENCE_S)
-        self._http: HttpResources | None = None
+        self._http: NodeResources | None = None
 
     @property
     def resources(self) -> Resources:
         if self._http is None:
-            self._http = static_resources(self._client.ledger().resources_url)
+            url = self._client.ledger().resources_url
+            self._http = NodeResources(self._client, url, static_resources)
         return self._http
 
     def reference(self, index: int) -> tuple[Referred, AsOf]:

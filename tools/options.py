@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -12,10 +13,12 @@ import grpc
 import typer
 
 from ledger.errors import SudurError
+from ledger.resources import Resources
 from tools.client import LedgerClient
 from tools.client_tls import ClientTls
 from tools.errors import Usage
 from tools.http_resources import HttpResources
+from tools.node_resources import NodeResources
 from tools.ui import remark
 
 NODES: Final = "ADDR[,ADDR…]"
@@ -105,6 +108,16 @@ def connect(address: str, patience_s: float = 30.0) -> LedgerClient:
 
     wanted = next((tls for _, tls in found if tls is not None), None)
     return LedgerClient(",".join(bare), tls=wanted, patience_s=patience_s, waiting=waiting)
+
+
+@contextmanager
+def node_resources(client: LedgerClient, said: str, url: str | None = None) -> Iterator[Resources]:
+    """The static resources at ``url``; without one those of the client's nodes, of which one ``said`` where.
+
+    Raises Usage.
+    """
+    with NodeResources(client, said, static_resources) if url is None else static_resources(url) as opened:
+        yield opened
 
 
 def static_resources(url: str) -> HttpResources:

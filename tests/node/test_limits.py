@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 
 import grpc.aio
 import pytest
+from google.rpc import status_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +18,9 @@ from ledger.errors import DuplicateIssue, SignatureInvalid, SudurError
 from ledger.submissions import SubmissionLeaf
 from node.config import UNLIMITED, RateLimits
 from node.errors import NodeError, QueueFull, RateLimited
+from node.forward import ForwardedRefusal
 from node.limits import Buckets, CallerLimits, Tally, host_address, peer_address
+from node.publish import Published
 from node.sequencer import Outcome, Placement
 from sudur.v1 import ledger_pb2 as pb
 from tests.ledger.world import issue
@@ -175,6 +179,9 @@ def test_a_stranger_uses_up_no_share_of_an_agency_but_the_address_s() -> None:
 def test_what_is_no_fault_of_the_caller_is_given_back() -> None:
     desk = Desk()
     assert until_limited(desk, 1, QueueFull("full")) is None
+    full, bad = status_pb2.Status(code=8, message="full"), status_pb2.Status(code=16, message="bad")
+    assert until_limited(desk, 1, ForwardedRefusal(full)) is None
+    assert until_limited(Desk(), 1, ForwardedRefusal(bad)) is not None
     assert until_limited(desk, 1, DuplicateIssue("again", index=3)) is not None
 
 
@@ -361,3 +368,29 @@ async def test_bad_signatures_are_paid_for_by_the_address_alone(tmp_path: Path) 
                 break
         assert 50 < len(reasons) < 150
         assert set(reasons[:-1]) == {"SIGNATURE_INVALID"}
+
+
+async def test_a_submission_whose_caller_has_gone_is_not_worked_on(tmp_path: Path) -> None:
+    async with serve(tmp_path / "data") as served:
+        reached, go_on = threading.Event(), threading.Event()
+
+        def hold(published: Published) -> None:
+            reached.set()
+            assert go_on.wait(30)
+
+        served.node.ledger.publications.on_publish(hold)
+        first = asyncio.create_task(served.submit())
+        assert await asyncio.to_thread(reached.wait, 30)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await served.stub.Submit(served.request(served.submission(1)), timeout=0.2)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        cancelled = 'sudur_grpc_calls_total{code="CANCELLED",method="Submit"}'
+        async with asyncio.timeout(30):
+            while cancelled not in (await served.http.get("/metrics")).text:
+                pass
+        go_on.set()
+        await first
+        second = await served.submit()
+        assert second.placement.submission_index == (await first).placement.block_size
+        page = (await served.http.get("/metrics")).text
+        assert "sudur_submissions_abandoned_total 1.0" in page

@@ -160,6 +160,10 @@ Node = tuple[Scripted, LedgerClient, list[float]]
         ("DISK_FULL", code_pb2.RESOURCE_EXHAUSTED, errors.DiskFull),
         ("ENVELOPE_QUOTA", code_pb2.RESOURCE_EXHAUSTED, errors.EnvelopeQuota),
         ("READ_ONLY", code_pb2.UNAVAILABLE, errors.ReadOnly),
+        ("NO_LEADER", code_pb2.UNAVAILABLE, errors.NoLeader),
+        ("NO_MAJORITY", code_pb2.UNAVAILABLE, errors.NoMajority),
+        ("OUTCOME_UNKNOWN", code_pb2.UNAVAILABLE, errors.OutcomeUnknown),
+        ("MIRROR", code_pb2.UNAVAILABLE, errors.IsMirror),
         ("STOPPING", code_pb2.UNAVAILABLE, errors.Stopping),
     ],
 )
@@ -397,7 +401,7 @@ NOTE = pb.GetCheckpointResponse(checkpoint=b"note")
 
 
 @pytest.mark.parametrize(
-    "reason", ["STOPPING", "READ_ONLY", "NO_LEADER", "NO_MAJORITY", "A_REASON_OF_TOMORROW"]
+    "reason", ["STOPPING", "READ_ONLY", "NO_LEADER", "OUTCOME_UNKNOWN", "MIRROR", "A_REASON_OF_TOMORROW"]
 )
 def test_the_next_node_gets_the_very_same_bytes_at_once(several: Several, reason: str) -> None:
     one, two, three = several.nodes
@@ -411,6 +415,14 @@ def test_the_next_node_gets_the_very_same_bytes_at_once(several: Several, reason
     assert [node for node, _ in several.told] == several.addresses[:2]
     several.client.checkpoint()
     assert several.asked() == [1, 1, 2], "the node that answered is asked again"
+
+
+def test_a_mirror_alone_is_not_asked_again(node: Node) -> None:
+    servicer, client, pauses = node
+    servicer.script = [status(code_pb2.UNAVAILABLE, "MIRROR", retry_ms=1_000)]
+    with pytest.raises(errors.IsMirror):
+        client.submit(GENESIS, SignedSubmission(b"leaf", b"records"))
+    assert (len(servicer.requests), pauses) == (1, [])
 
 
 def test_a_node_that_is_not_there_is_passed_over() -> None:

@@ -11,15 +11,15 @@ from typing import Annotated, Final
 import typer
 
 from ledger.checkpoints import open_checkpoint
+from ledger.resources import Resources
 from ledger.trust import TrustedLedger
 from tools.agency.directory import AgencyDirectory, Membership
 from tools.agency.outbox import Outbox
 from tools.client import LedgerClient
 from tools.errors import Usage
 from tools.files import locked
-from tools.http_resources import HttpResources
 from tools.keyfile import KeyFile
-from tools.options import connect, static_resources
+from tools.options import connect, node_resources
 from tools.pinning import check_node, load_trust, only_ledger, pinned_by_node
 from tools.register.store import Register
 from tools.registry.registered import newest_agencies, registered_keys
@@ -72,7 +72,7 @@ class Session:
     here: AgencyDirectory
     client: LedgerClient
     ledger: TrustedLedger
-    resources: HttpResources
+    resources: Resources
     membership: Membership
     register: Register
     outbox: Outbox
@@ -110,7 +110,7 @@ def agency_session(
         membership = known_membership(here, client, agency, files)
         signers = open_keys(files, membership, words)
         register = stack.enter_context(Register.open(here, words))
-        resources = stack.enter_context(static_resources(url or resources_url))
+        resources = stack.enter_context(node_resources(client, resources_url, url))
         outbox = Outbox(register, ledger, membership.agency, signers, client, officer=labels(files))
         yield Session(here, client, ledger, resources, membership, register, outbox)
 

@@ -37,7 +37,7 @@ from tools.monitor.monitor import Judging, Monitor, Reading, acknowledge
 from tools.monitor.registers import OtherRegister
 from tools.monitor.report import Where, evidence_name, report_json, report_lines
 from tools.monitor.state import last_agreed
-from tools.options import NODES, PassphraseFile, connect, static_resources
+from tools.options import NODES, PassphraseFile, connect, node_resources
 from tools.register.store import Register
 from tools.ui import Passphrase, emit_json, progress, remark, say
 
@@ -215,7 +215,7 @@ def _opened(wanted: _Wanted, patience_s: float) -> Iterator[tuple[Monitor, Ledge
                 if register is None:
                     register = stack.enter_context(Register.open(here, wanted.passphrase))
                 Outbox(register, ledger, membership.agency)  # refuses the register of another agency
-            resources = stack.enter_context(static_resources(wanted.url or resources_url))
+            resources = stack.enter_context(node_resources(client, resources_url, wanted.url))
             held = {
                 one.public.key for use in ("submit", "registry", "envelope") for one in here.key_files(use)
             }

@@ -28,7 +28,7 @@ from ledger.trust import TrustedLedger
 from tools.client import LedgerClient
 from tools.describe import moment
 from tools.errors import Usage
-from tools.options import Json_, MaybeNode, connect, static_resources
+from tools.options import Json_, MaybeNode, connect, node_resources, static_resources
 from tools.pinning import check_node, load_trust, only_ledger
 from tools.registry.change_text import one_name
 from tools.registry.changing import chain, changes_of
@@ -254,9 +254,11 @@ def _source(stack: ExitStack, node: str | None, url: str | None, trust: Path | N
         return Source(NodeRegistry(client), client, None)
     ledger = only_ledger(load_trust(trust))
     if node is not None:
-        url = check_node(stack.enter_context(connect(node, 5.0)), ledger)
-    assert url is not None
-    resources = stack.enter_context(static_resources(url))
+        client = stack.enter_context(connect(node, 5.0))
+        resources = stack.enter_context(node_resources(client, check_node(client, ledger)))
+    else:
+        assert url is not None
+        resources = stack.enter_context(static_resources(url))
     proven = ProvenRegistry(resources, ledger, resources.fetch(CHECKPOINT))
     witnessed = _check_witnesses(proven, ledger)
     remark(f"Proven as of {moment(proven.log.seal.time_ms)}, size {proven.log.size}{witnessed}")
