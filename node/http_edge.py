@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 import time
-import uuid
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -24,6 +23,7 @@ from node.errors import RateLimited, RetryableError
 from node.grpc_errors import REASONS, reason_of
 from node.limits import CallerLimits, host_address
 from node.metrics import Metrics
+from node.request_ids import HEADER, begin_request, request_id_now
 from node.resources import NEVER
 
 MAX_PATH: Final = 256
@@ -35,6 +35,7 @@ OPERATIONS: Final = frozenset((b"/metrics", b"/healthz", b"/readyz"))
 
 _PROBES: Final = frozenset((b"/healthz", b"/readyz"))
 """Never limited: whoever asks whether the node is well must not be told that others ask too much."""
+_REQUEST_ID: Final = HEADER.encode()
 _PLAIN: Final = re.compile(rb"/[A-Za-z0-9/._-]*")
 _STATUS: Final = {
     "INVALID_ARGUMENT": 400,
@@ -81,8 +82,8 @@ def problem_of(error: SudurError) -> Response | None:
 
 def fault(error: Exception, path: str) -> Response:
     """The answer to a request that failed for no reason of its sender's; the log tells the cause."""
-    request_id = uuid.uuid4().hex
-    _log.error("request failed", path=path, request_id=request_id, exc_info=error)
+    request_id = request_id_now()
+    _log.error("request failed", path=path, exc_info=error)
     detail = f"the node failed; its log tells why under request {request_id}"
     return problem(500, "INTERNAL", detail, {"request_id": request_id})
 
@@ -100,7 +101,9 @@ class Edge:
         if scope["type"] != "http":
             raise RuntimeError(f"the node speaks HTTP only, not {scope['type']}")
         started = time.perf_counter()
-        answer = _Answer(send, scope)
+        given = next((value for name, value in scope["headers"] if name == _REQUEST_ID), b"")
+        request_id = begin_request(given)
+        answer = _Answer(send, scope, request_id)
         # The server's own scope still says HEAD, so it leaves the body out.
         inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         try:
@@ -128,8 +131,9 @@ class Edge:
 class _Answer:
     """Passes one response on, with the shared headers."""
 
-    def __init__(self, send: Send, scope: Scope) -> None:
+    def __init__(self, send: Send, scope: Scope, request_id: str) -> None:
         self._send = send
+        self._request_id = (_REQUEST_ID, request_id.encode())
         self._headers = [(b"x-content-type-options", b"nosniff")]
         if scope["raw_path"] not in OPERATIONS:
             self._headers.append((b"access-control-allow-origin", b"*"))
@@ -138,7 +142,11 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message = {**message, "headers": [*message["headers"], *self._headers]}
+            headers = [*message["headers"], *self._headers]
+            # What a cache keeps for others names no request.
+            if (b"cache-control", NEVER.encode()) in headers:
+                headers.append(self._request_id)
+            message = {**message, "headers": headers}
         await self._send(message)
 
 
