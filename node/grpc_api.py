@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import wraps
 from importlib.metadata import version
@@ -39,11 +38,13 @@ from node.grpc_answers import (
 )
 from node.grpc_errors import Refusal, fault, refuse
 from node.inquiries import Inquiries
-from node.limits import CallerLimits, peer_address
+from node.limits import CallerLimits, claimed_agency, peer_address
 from node.metrics import Metrics
 from node.mirror import Mirror
 from node.reads import BlockHead, Reads
+from node.refusal_log import RefusalLog
 from node.releases import Releases
+from node.request_ids import HEADER, begin_request, request_id_now
 from node.sequencer import Placement
 from node.tls import TlsCredentials
 from node.watches import Watches
@@ -103,14 +104,13 @@ def _part_of_submission(submission: ledger_pb2.Submission) -> str:
     return "records"
 
 
-def _refusal(method: str, request: Any, error: Exception, field_of: FieldOf) -> Refusal:
+def _refusal(method: str, request: Any, error: Exception, field_of: FieldOf, request_id: str) -> Refusal:
     if isinstance(error, SudurError):
         field = field_of(request, error) if isinstance(error, FormatError) else ""
         refusal = refuse(error, now_ms=now_ms(), field=field)
         if refusal is not None:
             return refusal
-    request_id = uuid.uuid4().hex
-    _log.error("call failed", method=method, request_id=request_id, exc_info=error)
+    _log.error("call failed", method=method, exc_info=error)
     return fault(request_id)
 
 
@@ -139,15 +139,46 @@ def _once(request: Any) -> int:
     return 1
 
 
+def _begin(context: Context) -> str:
+    """Give the call its id, for the log and for its caller."""
+    given = context.invocation_metadata() or ()
+    request_id = begin_request(next((value for name, value in given if name == HEADER), ""))
+    context.set_trailing_metadata(((HEADER, request_id),))
+    return request_id
+
+
+def _claimed(request: Message | DecodeError, write_of: Callable[[Any], Iterable[int]]) -> Iterable[int]:
+    return () if isinstance(request, DecodeError) else write_of(request)
+
+
+def _submitter(request: ledger_pb2.SubmitRequest) -> Iterable[int]:
+    return (claimed_agency(request.submission.leaf),)
+
+
+def _submitters(request: ledger_pb2.SubmitBulkRequest) -> Iterable[int]:
+    return {claimed_agency(one.leaf) for one in request.submissions}
+
+
+def _nobody(request: Any) -> Iterable[int]:
+    return ()
+
+
+def _asker(request: Any) -> Iterable[int]:
+    return (request.authorization.agency,)
+
+
 def _unary(
-    field_of: FieldOf = _said_where, weight: Callable[[Any], int] = _once
+    field_of: FieldOf = _said_where,
+    weight: Callable[[Any], int] = _once,
+    write_of: Callable[[Any], Iterable[int]] | None = None,
 ) -> Callable[
     [Callable[[LedgerServicer, Request, Context], Awaitable[Response]]],
     Callable[[LedgerServicer, Request, Context], Awaitable[Response]],
 ]:
     """Count and limit a method's calls and turn what it raises into a status.
 
-    ``weight``: how many calls one counts as.
+    ``weight``: how many calls one counts as. ``write_of``: the agencies that a write claims to come from;
+    its refusals are logged.
     """
 
     def decorate(
@@ -158,7 +189,8 @@ def _unary(
         @wraps(handler)
         async def call(self: LedgerServicer, request: Request, context: Context) -> Response:
             started = time.perf_counter()
-            code = "CANCELLED"  # by its caller, or by its deadline
+            request_id = _begin(context)
+            code = reason = "CANCELLED"  # by its caller, or by its deadline
             try:
                 _check_read(request)
                 address = peer_address(context.peer())
@@ -170,12 +202,18 @@ def _unary(
                 code = "OK"
                 return response
             except Exception as error:
-                refusal = _refusal(method, request, error, field_of)
-                code = refusal.code.name
+                refusal = _refusal(method, request, error, field_of, request_id)
+                code, reason = refusal.code.name, refusal.reason
             finally:
+                seconds = time.perf_counter() - started
                 self.metrics.grpc_calls.labels(method, code).inc()
-                self.metrics.grpc_seconds.labels(method).observe(time.perf_counter() - started)
-            return await context.abort(refusal.code, refusal.status.message, refusal.trailing_metadata())
+                self.metrics.grpc_seconds.labels(method).observe(seconds)
+                if write_of is not None and code != "OK":
+                    self.refusals.tell(
+                        method, (reason,), _claimed(request, write_of), context.peer(), seconds
+                    )
+            trailing = refusal.trailing_metadata(request_id)
+            return await context.abort(refusal.code, refusal.status.message, trailing)
 
         return call
 
@@ -190,6 +228,7 @@ def _stream(
 
     @wraps(handler)
     async def call(self: LedgerServicer, request: Request, context: Context) -> AsyncIterator[Response]:
+        request_id = _begin(context)
         code = "CANCELLED"
         try:
             _check_read(request)
@@ -200,11 +239,11 @@ def _stream(
             code = "OK"
             return
         except Exception as error:
-            refusal = _refusal(method, request, error, _said_where)
+            refusal = _refusal(method, request, error, _said_where, request_id)
             code = refusal.code.name
         finally:
             self.metrics.grpc_calls.labels(method, code).inc()
-        await context.abort(refusal.code, refusal.status.message, refusal.trailing_metadata())
+        await context.abort(refusal.code, refusal.status.message, refusal.trailing_metadata(request_id))
 
     return call
 
@@ -232,6 +271,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     ) -> None:
         self.metrics = metrics
         self.watches = watches
+        self.refusals = RefusalLog()
         self._reads = reads
         self._inquiries = inquiries
         self._writes = writes
@@ -279,7 +319,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             mirror=None if self._mirror is None else _mirror(self._mirror),
         )
 
-    @_unary(_in_submission)
+    @_unary(_in_submission, write_of=_submitter)
     async def Submit(  # noqa: N802
         self, request: ledger_pb2.SubmitRequest, context: Context
     ) -> ledger_pb2.SubmitResponse:
@@ -292,10 +332,11 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             tally.settle([placement])
         return ledger_pb2.SubmitResponse(placement=_placement(placement), checkpoint=checkpoint)
 
-    @_unary()
+    @_unary(write_of=_submitters)
     async def SubmitBulk(  # noqa: N802
         self, request: ledger_pb2.SubmitBulkRequest, context: Context
     ) -> ledger_pb2.SubmitBulkResponse:
+        started = time.perf_counter()
         self._writes.check_ledger(request.genesis)
         pairs = [(one.leaf, one.records) for one in request.submissions]
         check_bulk(pairs)
@@ -304,16 +345,21 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             if tally.admitted:
                 answer = await self._writes.submit_bulk(tally.admitted)
             outcomes = tally.settle(answer.outcomes)
-        results = []
+        results, reasons = [], []
+        request_id = request_id_now()
         for position, outcome in enumerate(outcomes):
             if isinstance(outcome, Placement):
                 results.append(ledger_pb2.SubmitBulkResult(placement=_placement(outcome)))
                 continue
-            refusal = _refusal("SubmitBulk", (request, position), outcome, _in_bulk)
+            refusal = _refusal("SubmitBulk", (request, position), outcome, _in_bulk, request_id)
+            reasons.append(refusal.reason)
             results.append(ledger_pb2.SubmitBulkResult(error=refusal.status))
+        if reasons:
+            took = time.perf_counter() - started
+            self.refusals.tell("SubmitBulk", reasons, _submitters(request), context.peer(), took)
         return ledger_pb2.SubmitBulkResponse(results=results, checkpoint=answer.checkpoint)
 
-    @_unary(_in_change)
+    @_unary(_in_change, write_of=_nobody)
     async def ChangeRegistry(  # noqa: N802
         self, request: ledger_pb2.ChangeRegistryRequest, context: Context
     ) -> ledger_pb2.ChangeRegistryResponse:
@@ -465,7 +511,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             record=found.record, last_change_index=found.last_change, tree_size=found.size
         )
 
-    @_unary(_in_envelope)
+    @_unary(_in_envelope, write_of=_asker)
     async def PutEnvelope(  # noqa: N802
         self, request: ledger_pb2.PutEnvelopeRequest, context: Context
     ) -> ledger_pb2.PutEnvelopeResponse:
@@ -476,7 +522,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             kept = await asyncio.to_thread(self._envelopes.put, asked, request.envelope)
         return ledger_pb2.PutEnvelopeResponse(digest=kept.digest, kept_until_ms=kept.until_ms)
 
-    @_unary(_in_envelope)
+    @_unary(_in_envelope, write_of=_asker)
     async def GetEnvelope(  # noqa: N802
         self, request: ledger_pb2.GetEnvelopeRequest, context: Context
     ) -> ledger_pb2.GetEnvelopeResponse:
@@ -487,7 +533,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             envelope = await asyncio.to_thread(self._envelopes.get, asked, request.digest)
         return ledger_pb2.GetEnvelopeResponse(envelope=envelope)
 
-    @_unary(_in_envelope)
+    @_unary(_in_envelope, write_of=_asker)
     async def DropEnvelope(  # noqa: N802
         self, request: ledger_pb2.DropEnvelopeRequest, context: Context
     ) -> ledger_pb2.DropEnvelopeResponse:
@@ -601,8 +647,9 @@ class _Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]
 
 
 async def _abort(error: TooManyStreams, context: Context) -> None:
-    refusal = _refusal("Watch", None, error, _said_where)
-    await context.abort(refusal.code, refusal.status.message, refusal.trailing_metadata())
+    request_id = _begin(context)
+    refusal = _refusal("Watch", None, error, _said_where, request_id)
+    await context.abort(refusal.code, refusal.status.message, refusal.trailing_metadata(request_id))
 
 
 class GrpcServer:

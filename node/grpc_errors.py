@@ -21,6 +21,7 @@ from ledger.errors import DailyCapExceeded, FormatError, SudurError
 from ledger.signing_policy import DAY_MS
 from node.errors import ReadOnly, RetryableError
 from node.forward import ForwardedRefusal
+from node.request_ids import HEADER
 
 DOMAIN: Final = "sudur"
 MAX_MESSAGE: Final = 1_024
@@ -59,9 +60,9 @@ class Refusal:
     reason: str
     status: status_pb2.Status
 
-    def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
-        """The header in which gRPC carries rich details."""
-        return (("grpc-status-details-bin", self.status.SerializeToString()),)
+    def trailing_metadata(self, request_id: str) -> tuple[tuple[str, str | bytes], ...]:
+        """The header in which gRPC carries rich details, and the request's id."""
+        return (("grpc-status-details-bin", self.status.SerializeToString()), (HEADER, request_id))
 
 
 def reason_of(error: SudurError) -> str | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from functools import partial
 from http import HTTPStatus
@@ -26,6 +25,7 @@ from node.grpc_errors import REASONS, reason_of
 from node.limits import CallerLimits, host_address
 from node.metrics import Metrics
 from node.outgoing import SMALL
+from node.request_ids import HEADER, begin_request, request_id_now
 from node.resources import NEVER
 
 MAX_PATH: Final = 256
@@ -37,6 +37,7 @@ OPERATIONS: Final = frozenset((b"/metrics", b"/healthz", b"/readyz"))
 
 _PROBES: Final = frozenset((b"/healthz", b"/readyz"))
 """Never limited: whoever asks whether the node is well must not be told that others ask too much."""
+_REQUEST_ID: Final = HEADER.encode()
 _PLAIN: Final = re.compile(rb"/[A-Za-z0-9/._-]*")
 _STATUS: Final = {
     "INVALID_ARGUMENT": 400,
@@ -83,8 +84,8 @@ def problem_of(error: SudurError) -> Response | None:
 
 def fault(error: Exception, path: str) -> Response:
     """The answer to a request that failed for no reason of its sender's; the log tells the cause."""
-    request_id = uuid.uuid4().hex
-    _log.error("request failed", path=path, request_id=request_id, exc_info=error)
+    request_id = request_id_now()
+    _log.error("request failed", path=path, exc_info=error)
     detail = f"the node failed; its log tells why under request {request_id}"
     return problem(500, "INTERNAL", detail, {"request_id": request_id})
 
@@ -103,7 +104,9 @@ class Edge:
             raise RuntimeError(f"the node speaks HTTP only, not {scope['type']}")
         started = time.perf_counter()
         address = host_address(scope["client"][0]) if scope["client"] else ""
-        answer = _Answer(send, scope, partial(self._limits.answers.hold, address))
+        given = next((value for name, value in scope["headers"] if name == _REQUEST_ID), b"")
+        request_id = begin_request(given)
+        answer = _Answer(send, scope, request_id, partial(self._limits.answers.hold, address))
         # The server's own scope still says HEAD, so it leaves the body out.
         inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         try:
@@ -135,8 +138,11 @@ class _Answer:
     long body goes in pieces, and counts as held (``hold``) until the last of them is given over.
     """
 
-    def __init__(self, send: Send, scope: Scope, hold: Callable[[int], Callable[[], None]]) -> None:
+    def __init__(
+        self, send: Send, scope: Scope, request_id: str, hold: Callable[[int], Callable[[], None]]
+    ) -> None:
         self._send = send
+        self._request_id = (_REQUEST_ID, request_id.encode())
         self._hold = hold
         self._headers = [(b"x-content-type-options", b"nosniff")]
         if scope["raw_path"] not in OPERATIONS:
@@ -146,7 +152,11 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message = {**message, "headers": [*message["headers"], *self._headers]}
+            headers = [*message["headers"], *self._headers]
+            # What a cache keeps for others names no request.
+            if (b"cache-control", NEVER.encode()) in headers:
+                headers.append(self._request_id)
+            message = {**message, "headers": headers}
         body = message.get("body", b"")
         if len(body) <= SMALL:
             await self._send(message)

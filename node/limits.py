@@ -175,7 +175,7 @@ class CallerLimits:
 
     def bar(self, leaf: bytes) -> RateLimited | None:
         """Why nothing can be taken now from the agency that a SUBMISSION names, whoever sent it."""
-        agency = _agency(leaf)
+        agency = claimed_agency(leaf)
         now = self._clock()
         wait_s = max(self._records.wait_s(agency, now), self._bytes.wait_s(agency, now))
         if not wait_s:
@@ -187,7 +187,7 @@ class CallerLimits:
         if isinstance(outcome, Placement) or _passes(outcome):
             self._refused.pay(address, -_work(item), now)
         if isinstance(outcome, Placement) and not outcome.repeat:
-            agency = _agency(item[0])
+            agency = claimed_agency(item[0])
             self._records.pay(agency, outcome.record_count, now)
             self._bytes.pay(agency, len(item[0]) + len(item[1]), now)
 
@@ -235,7 +235,8 @@ def _work(item: tuple[bytes, bytes]) -> float:
     return _SUBMISSION_S + _SIGNATURE_S * min(signatures, 16) + _BYTE_S * (len(leaf) + len(packed))
 
 
-def _agency(leaf: bytes) -> int:
+def claimed_agency(leaf: bytes) -> int:
+    """The agency that a SUBMISSION bears, whoever made it; of other bytes anything."""
     return int.from_bytes(leaf[_AGENCY], "big")
 
 

@@ -31,6 +31,7 @@ def guarded(callback: Callable[..., None], *arguments: object) -> None:
 def configure_logs(style: LogFormat = "json", level: int = logging.INFO) -> None:
     """Send structlog's events, and those of the standard library, to standard error. Call once."""
     shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

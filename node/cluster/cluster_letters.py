@@ -24,6 +24,7 @@ from node.envelopes import Authorization, Envelopes, Kept, named_records
 from node.errors import NoLeader, NotFound, PeerError
 from node.forward import ForwardedRefusal
 from node.grpc_api import now_ms
+from node.request_ids import to_hand_on
 from sudur.v1 import ledger_pb2, peer_pb2
 
 KEEP_S: Final = 10.0
@@ -43,7 +44,10 @@ class ClusterLetters:
             request = ledger_pb2.PutEnvelopeRequest(
                 genesis=self.member.genesis, authorization=_asked(asked), envelope=data
             )
-            answer = self._at_leader(lambda link: link.ledger().PutEnvelope(request, timeout=KEEP_S))
+            handed = to_hand_on()
+            answer = self._at_leader(
+                lambda link: link.ledger().PutEnvelope(request, timeout=KEEP_S, metadata=handed)
+            )
             return Kept(answer.digest, answer.kept_until_ms)
         kept = self.own.put(asked, data)
         self._spread(data, asked.agency)

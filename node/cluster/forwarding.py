@@ -17,6 +17,7 @@ from node.config import Address
 from node.errors import NoLeader, RetryableError
 from node.forward import ForwardedRefusal
 from node.metrics import Metrics
+from node.request_ids import to_hand_on
 from node.sequencer import Outcome, Placement
 from node.tls import TlsCredentials
 from sudur.v1 import ledger_pb2
@@ -64,7 +65,7 @@ class Forwarding:
         )
         stub = await self._stub()
         try:
-            answer = await stub.SubmitBulk(request, timeout=FORWARD_S)
+            answer = await stub.SubmitBulk(request, timeout=FORWARD_S, metadata=to_hand_on())
         except grpc.aio.AioRpcError as error:
             raise self._refusal(error) from None
         self._metrics.forwarded.inc(len(submissions))
@@ -79,7 +80,7 @@ class Forwarding:
         request = ledger_pb2.ChangeRegistryRequest(genesis=genesis, leaf=leaf)
         stub = await self._stub()
         try:
-            answer = await stub.ChangeRegistry(request, timeout=FORWARD_S)
+            answer = await stub.ChangeRegistry(request, timeout=FORWARD_S, metadata=to_hand_on())
         except grpc.aio.AioRpcError as error:
             raise self._refusal(error) from None
         self._metrics.forwarded.inc()
