@@ -217,7 +217,13 @@ class _Check:
         stored = _stored_head(database)
         marked = _marked(self._mark)
         reader = EntryReader(database)
-        checker = RowChecker(database, findings, _newest_seal_ms(database, stored), look_up=look_up)
+        checker = RowChecker(
+            database,
+            findings,
+            _newest_seal_ms(database, stored),
+            look_up=look_up,
+            of_cluster=stored is not None and stored.members > 0,
+        )
         tree = Tree.empty()
         marked_root: bytes | None = None
         for leaves, packed in reader.blocks():

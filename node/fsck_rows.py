@@ -107,8 +107,12 @@ class RowChecker:
     then is not missed. ``look_up``: whether the issues are looked up one by one.
     """
 
-    def __init__(self, database: Database, findings: Findings, final_ms: int, *, look_up: bool) -> None:
+    def __init__(
+        self, database: Database, findings: Findings, final_ms: int, *, look_up: bool, of_cluster: bool
+    ) -> None:
+        """``of_cluster``: the database is a member's, who may have missed when others released."""
         self._db = database
+        self._of_cluster = of_cluster
         self._look_up = look_up
         self._secret = secrets.token_bytes(16)
         self._issue_sum = 0
@@ -294,7 +298,7 @@ class RowChecker:
         self._judge(TILES, row, want, tile.id.path())
 
     def _check_checkpoint(self, head: Head, origin: str, keys: Sequence[VerifierKey]) -> None:
-        if self._without_checkpoint is not None:
+        if self._without_checkpoint is not None and not self._of_cluster:
             # Only the newest may be missing: a crash before the next block's sync costs it.
             self._findings.add(
                 CHECKPOINTS,
@@ -302,7 +306,7 @@ class RowChecker:
                 f"no signed checkpoint is kept for size {self._without_checkpoint}",
                 repairable=False,
             )
-            self._without_checkpoint = None
+        self._without_checkpoint = None
         note = self._get(CHECKPOINTS, codec.u64(head.size))
         if note is None:
             self._without_checkpoint = head.size

@@ -72,8 +72,8 @@ _log = structlog.get_logger("node.cluster")
 
 @dataclass(frozen=True, slots=True)
 class MemberSettings:
-    """``name``: its own; ``peer``: where the other members reach it; ``founding``: names and addresses of
-    all first members, to found the ledger in etcd with if it was not founded yet."""
+    """``name``: its own; ``peer``: where it listens for the other members; ``founding``: names of all first
+    members and where the others reach them, to found the ledger in etcd with if it was not founded yet."""
 
     name: str
     peer: Address
@@ -355,7 +355,8 @@ class ClusterMember:
         """Put block 0 and the list of members into etcd, once all of them have said that they are new."""
         leaf = self.settings.genesis_leaf
         assert leaf is not None
-        listed = [ListedMember(self.settings.name, self.replica.vote.member, self.settings.peer)]
+        own = dict(self.settings.founding).get(self.settings.name, self.settings.peer)
+        listed = [ListedMember(self.settings.name, self.replica.vote.member, own)]
         for name, address in self.settings.founding:
             if name == self.settings.name:
                 continue
