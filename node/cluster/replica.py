@@ -22,7 +22,7 @@ from ledger.rules_v1 import MAX_BLOCK_LEAVES
 from ledger.state import State
 from ledger.submissions import pack, unpack
 from ledger.tree import Tree
-from node.cluster.protocol import Readiness, applied, enter_epoch, may_apply, may_prepare
+from node.cluster.protocol import Readiness, applied, enter_epoch, freeze, may_apply, may_prepare
 from node.errors import BlockRefusedByPeer, Conflict, NotFound, ReadOnly, StoreBehindMark
 from node.head import Head, Vote
 from node.journal import CandidateBlock, candidate_block
@@ -55,7 +55,7 @@ class Replica:
     def _load(self) -> None:
         vote = self._mark.vote
         if self._store.head() is None:
-            if vote.head is not None:
+            if vote.head is not None and not vote.is_frozen:
                 raise StoreBehindMark(
                     f"this member has applied block {vote.head.block}, and its store is empty",
                     where=str(self._store.path),
@@ -206,9 +206,7 @@ class Replica:
     def freeze(self, epoch: int) -> Vote:
         """Vote no more before ``epoch`` is opened; durable when this returns. A later one stands."""
         with self._writing():
-            vote = self.vote
-            if epoch > max(vote.epoch, vote.frozen):
-                self._mark.keep_vote(replace(vote, frozen=epoch))
+            self._mark.keep_vote(freeze(self.vote, epoch))
             return self.vote
 
     def enter(self, head: Head) -> None:
@@ -224,11 +222,12 @@ class Replica:
     def abandon(self, head: Head) -> None:
         """Give up a chain that a later epoch, opened with ``head``, did not keep, and begin with none.
 
-        The store is put aside, not deleted. The promise comes first: frozen for that epoch, this member
-        votes for nothing of the old chain any more, whenever a crash comes.
+        The store is put aside, not deleted. The vote stays, frozen for that epoch, until the epoch is
+        entered with its whole chain: as long as it is not on a majority's disks, another reseed may
+        have to count it, and the store beside this one may have to be brought back.
         """
         with self._writing():
-            self._mark.keep_vote(replace(self.vote, frozen=head.epoch, head=None))
+            self._mark.keep_vote(freeze(self.vote, head.epoch))
             self._store.begin_anew()
             self._snapshot = None
             self._candidates.clear()
