@@ -156,13 +156,16 @@ class Sequencer:
         *,
         disk_path: Path,
         free: FreeBytes = free_bytes,
+        supported: Callable[[], frozenset[int]] = lambda: rules.SUPPORTED,
     ) -> None:
+        """``supported``: the rules versions that a change may raise the ledger to."""
         self._store = store
         self._committer = committer
         self._clock = clock
         self._settings = settings
         self._disk_path = disk_path
         self._free = free
+        self._supported = supported
         self._queue: deque[tuple[_Call, int]] = deque()
         self._queued_bytes = 0
         self._wake = threading.Condition()
@@ -389,7 +392,7 @@ class Sequencer:
         if call.is_change:
             if draft.leaves and not draft.fits(1, len(leaf)):
                 return False
-            _check_rules(leaf)
+            self._check_rules(leaf)
             block.entries.append(_Entry(call, position, draft.add_change(leaf), None))
             block.packed.append(pack((leaf,)))
             return True
@@ -405,6 +408,16 @@ class Sequencer:
             block.packed += (pack((leaf,)), packed)
         block.entries.append(_Entry(call, position, index, submission, repeat))
         return True
+
+    def _check_rules(self, leaf: bytes) -> None:
+        """That a change raises the rules to none that some software lacks: it could not go on after it."""
+        body = RegistryLeaf.decode(leaf).change().body
+        if isinstance(body, RulesRaised) and body.rules not in (supported := self._supported()):
+            raise RulesVersionUnknown(
+                f"the software here, or that of another member, does not have rules version {body.rules}",
+                where="change",
+                fix=f"upgrade it first: all have versions {', '.join(map(str, sorted(supported)))}",
+            )
 
     def _rebuild(self, block: _Block) -> None:
         """The same draft anew, without whatever an unexpected error may have left in it."""
@@ -553,17 +566,6 @@ class Sequencer:
             guarded(call.done, outcomes, self.publications.newest)
         for hook in self._answer_hooks:
             guarded(hook)
-
-
-def _check_rules(leaf: bytes) -> None:
-    """That a change raises the rules to none that this software lacks: it could not go on after it."""
-    body = RegistryLeaf.decode(leaf).change().body
-    if isinstance(body, RulesRaised) and body.rules not in rules.SUPPORTED:
-        raise RulesVersionUnknown(
-            f"this node's software does not have rules version {body.rules}",
-            where="change",
-            fix=f"upgrade it first: it has versions {', '.join(map(str, sorted(rules.SUPPORTED)))}",
-        )
 
 
 def _not_written() -> RetryableError:

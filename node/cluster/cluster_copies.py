@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from ledger.leaves import NONE
@@ -23,6 +24,14 @@ CONFIRM_S: Final = 5.0
 _AGAIN_S: Final = 0.05
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The others have been asked to apply ``head``."""
+
+    head: Head
+    quorum: Quorum[str]
+
+
 class ClusterCopies:
     """See :class:`node.copies.Copies`. For one term."""
 
@@ -32,6 +41,7 @@ class ClusterCopies:
         self._journal = journal
         self._others = majority(len(peers.members)) - 1
         self._pending: CandidateBlock | None = None
+        self._asked: _Asked | None = None
 
     @property
     def members(self) -> int:
@@ -57,29 +67,38 @@ class ClusterCopies:
             raise
 
     def apply(self, block: CandidateBlock) -> None:
-        """See Copies: the first vote for it."""
+        """See Copies: a vote for it. The others are told at once, and write while this member does."""
+        self._asked = self._ask_to_apply(block.head, self._peers.links, self._others)
         if self._replica.apply(block.head) is not Readiness.DONE:
             raise Conflict(f"block {block.head.block} cannot be applied here any more", where="replica")
 
     def confirm(self, head: Head) -> None:
         """See Copies. Asks those again that have not applied it yet, as they may be catching up."""
-        request = peer_pb2.ApplyRequest(head=head.encode())
         until = time.monotonic() + CONFIRM_S
         applied: set[str] = set()
-        waiting = list(self._peers.links)
+        waiting = self._peers.links
+        asked = self._asked
+        self._asked = None
+        if asked is None or asked.head != head:
+            asked = self._ask_to_apply(head, waiting, self._others)
         while True:
-            quorum: Quorum[str] = Quorum(self._others - len(applied), len(waiting))
-            for link in waiting:
-                quorum.post(link, lambda link=link: _apply(link, request))  # type: ignore[misc]
             try:
-                applied.update(quorum.wait(max(until - time.monotonic(), _AGAIN_S)))
+                applied.update(asked.quorum.wait(max(until - time.monotonic(), _AGAIN_S)))
                 return
             except NoMajority:
                 if time.monotonic() >= until:
                     raise
-            applied.update(quorum.answers)
-            waiting = [link for link in waiting if link.name not in applied]
+            applied.update(asked.quorum.answers)
+            waiting = tuple(link for link in waiting if link.name not in applied)
             time.sleep(_AGAIN_S)
+            asked = self._ask_to_apply(head, waiting, self._others - len(applied))
+
+    def _ask_to_apply(self, head: Head, links: Sequence[PeerLink], needed: int) -> _Asked:
+        request = peer_pb2.ApplyRequest(head=head.encode())
+        quorum: Quorum[str] = Quorum(needed, len(links))
+        for link in links:
+            quorum.post(link, lambda link=link: _apply(link, request))  # type: ignore[misc]
+        return _Asked(head, quorum)
 
     def keep(self, note: bytes) -> None:
         """See Copies: the vote, which is in the mark already, says more."""

@@ -307,13 +307,7 @@ class ClusterMember:
         self._leader = None if leader is None else leader.decode()
         if self._leader is not None and self._leader != self.settings.name:
             return
-        if members.of(self.replica.vote.member) is None:
-            raise MemberUnknown(
-                f"this node is not a member of the cluster: {self.settings.name} is"
-                f" {'another copy' if members.named(self.settings.name) else 'not in the list'}",
-                where="members",
-                fix="it serves reads; have it added or replaced with `sudur cluster member`",
-            )
+        self._check_listed(members)
         if self.replica.vote.is_frozen:
             raise NoLeader(
                 f"this member is frozen for epoch {self.replica.vote.frozen}, which is not opened yet",
@@ -346,6 +340,26 @@ class ClusterMember:
         if self.replica.snapshot is not None:
             self.replica.know_members(value)
         return members
+
+    def _check_listed(self, members: Members) -> None:
+        """That the list means this very node: a copy of a member, elsewhere, must not vote in its place."""
+        listed = members.of(self.replica.vote.member)
+        if listed is None:
+            other = members.named(self.settings.name)
+            raise MemberUnknown(
+                f"this node is not a member of the cluster: {self.settings.name} is"
+                f" {'not in the list' if other is None else 'another one, with a mark of its own'}",
+                where="members",
+                fix="it serves reads; have it added with `sudur cluster member`",
+            )
+        if (listed.name, listed.peer) != (self.settings.name, self.settings.peer):
+            raise MemberUnknown(
+                f"its mark is that of member {listed.name} at {listed.peer}, and this is"
+                f" {self.settings.name} at {self.settings.peer}: it is a copy, or has moved",
+                where="members",
+                fix="a copy: stop it, and delete its data and mark. Moved: remove it and add it again with"
+                " `sudur cluster member`, with data but a new mark",
+            )
 
     def _may_found(self) -> bool:
         vote = self.replica.vote
@@ -554,6 +568,7 @@ class ClusterMember:
             self.publications,
             disk_path=self.settings.data_dir,
             free=self.settings.free,
+            supported=self._supported_rules,
         )
         sequencer.on_answers(self._answered)
         sequencer.start()
@@ -584,6 +599,18 @@ class ClusterMember:
             self._fault = NoLeader("the term has just ended", retry_ms=200)
             sequencer.stop()
             _log.info("term ended", why=why)
+
+    def _supported_rules(self) -> frozenset[int]:
+        """The rules that all members' software has: a later version may only come when nobody is left behind.
+
+        Raises NoMajority when a member was not heard.
+        """
+        supported = frozenset(rules.SUPPORTED)
+        peers = self._peers
+        if peers is not None:
+            for heard in peers.hear(len(peers.links)):
+                supported &= frozenset(heard.rules)
+        return supported
 
     def _list_changed(self, members: Members) -> bool:
         with suppress(RetryableError):

@@ -1,4 +1,4 @@
-"""Clients that load a cluster while it is being broken, what they were told, and whether all of it is true."""
+"""Clients that load a cluster while it is being broken, what they are told, and whether all of it is true."""
 
 from __future__ import annotations
 
@@ -143,10 +143,7 @@ class Load:
         kept: list[SignedSubmission] = []
         with self._client(number) as client:
             while not self._stopping.is_set():
-                made = [
-                    SignedSubmission(*world.issues(RECORDS, claimed_ms=now_ms()))
-                    for _ in range(bulk)
-                ]
+                made = [SignedSubmission(*world.issues(RECORDS, claimed_ms=now_ms())) for _ in range(bulk)]
                 with self.told.changed:
                     self.told.handed_in.update((one.leaf, one.records) for one in made)
                 kept += made
