@@ -59,12 +59,13 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.min_reconnect_backoff_ms", 5_000),  # how long it tries to connect
 )
+_LATE: Final = grpc.StatusCode.DEADLINE_EXCEEDED
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
 _LONGEST_PAUSE_AMONG_S: Final = 1.0
 """With several nodes: a new leader is there within seconds."""
 _BEHIND_S: Final = 5.0
-_FIRST_DEADLINE_S: Final = 10.0
+_FIRST_DEADLINE_S: Final = 5.0
 """With several nodes: what one of them may take before the others are tried."""
 _PASSING: Final = (Unavailable, QueueFull, DiskFull, ReadOnly, Stopping, RateLimited)
 _HERE_TOO: Final = (QueueFull, RateLimited)
@@ -291,10 +292,12 @@ class LedgerClient:
                     yield from batch.leaves
                 return
             except grpc.RpcError as failure:
-                if position > before:
-                    tries = _Tries(self)
                 if end and position >= end:
                     return
+                if position > before:
+                    tries = _Tries(self)
+                    if isinstance(failure, grpc.Call) and failure.code() is _LATE:
+                        continue  # it is a long stream, and goes on
                 tries.failed(from_rpc_error(failure, self.address), _retry_delay_s(failure))
 
     def lookup(self, agency: int, commitment: bytes) -> tuple[int, ...]:

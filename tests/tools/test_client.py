@@ -470,6 +470,16 @@ def test_a_stream_goes_on_at_the_next_node(several: Several) -> None:
     assert two.requests[0].start == 2
 
 
+def test_a_stream_longer_than_a_try_goes_on_where_it_is(several: Several) -> None:
+    several.nodes[0].script = [
+        pb.StreamEntriesResponse(first_index=0, leaves=[b"0", b"1"]),
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        pb.StreamEntriesResponse(first_index=2, leaves=[b"2"]),
+    ]
+    assert list(several.client.entries(0, 3)) == [b"0", b"1", b"2"]
+    assert (several.asked(), several.told) == ([3, 0, 0], [])
+
+
 def test_submissions_put_off_for_want_of_a_leader_go_to_the_next_node(several: Several) -> None:
     one, two, _ = several.nodes
     no_leader = pb.SubmitBulkResult(error=status(code_pb2.UNAVAILABLE, "NO_LEADER"))
