@@ -300,6 +300,7 @@ def restore(
     trusted: TrustedLedger,
     *,
     mark_path: Path | None = None,
+    may_sign: bool = False,
     progress: Progress = _untold,
     stop: threading.Event | None = None,
     free: FreeBytes = free_bytes,
@@ -307,9 +308,11 @@ def restore(
 ) -> Restored:
     """Make a node's data directory from a backup, by the rules, as a replica would. About 9 µs a leaf.
 
-    It gets a mark of its own: a new member, which has released what the backup has. It is made beside its
-    place and put there when it is complete; interrupted, the same call goes on. Raises NodeError when there
-    is something in its place already, and as :func:`verify_backup`, RulesBroken and DiskFull.
+    It gets a mark of its own, an empty one: a new member, which has neither voted nor signed, and which no
+    node alone will sign with. ``may_sign``: the operator vouches that nobody has seen a newer checkpoint, and
+    the mark says that this one was released here. It is made beside its place and put there when it is
+    complete; interrupted, the same call goes on. Raises NodeError when there is something in its place
+    already, and as :func:`verify_backup`, RulesBroken and DiskFull.
     """
     manifest, source, head = _opened(directory, trusted)
     mark_path = mark_path or default_mark_path(data_dir)
@@ -363,7 +366,8 @@ def restore(
     # The mark first: a database without one is refused from its first moment on.
     mark = Mark.create(mark_path)
     try:
-        mark.keep(manifest.checkpoint)
+        if may_sign:
+            mark.keep(manifest.checkpoint)
     finally:
         mark.close()
     making.rename(data_dir)

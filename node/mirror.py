@@ -15,7 +15,8 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -32,7 +33,7 @@ from node.copies import check_mark
 from node.database import Database
 from node.disk import DEFAULT_FLOOR, FreeBytes, free_bytes, make_directories
 from node.envelopes import Authorization, Kept
-from node.errors import DiskFull, IsMirror, NotFound, PeerSilent, PeerWrong, StoreBehindMark
+from node.errors import DiskFull, IsMirror, NotFound, PeerSilent, PeerWrong, Stopping, StoreBehindMark
 from node.ledger_copy import LedgerCopy
 from node.logs import report
 from node.mark import Mark
@@ -141,6 +142,8 @@ class Mirror:
         self._thread = threading.Thread(target=self._follow, name="mirror")
         self._when_ready: list[Callable[[], object]] = []
         self._at: Snapshot | None = None
+        self._linking = threading.Lock()
+        self._link: grpc.Channel | None = None
         if store.head() is not None:
             self._begin(store.load())
 
@@ -271,6 +274,10 @@ class Mirror:
     def stop(self) -> None:
         """Follow no more; what was written is durable."""
         self._stop.set()
+        with self._linking:
+            if self._link is not None:
+                # A call that waits for an answer which never comes ends with it.
+                self._link.close()
         if self._thread.ident is not None:
             self._thread.join()
 
@@ -289,6 +296,8 @@ class Mirror:
             except SudurError as error:
                 self._failed(address, error)
             except Exception as error:
+                if self._stop.is_set():
+                    return  # gRPC raises what it likes from a channel that was closed
                 report("mirror_failed", error, log=_log)
                 self._failed(address, error)
             if self._contact.heard_ms != before:
@@ -312,7 +321,7 @@ class Mirror:
 
     def _follow_one(self, address: str) -> None:
         """Follow one node until it fails or the mirror stops. Raises what catch-up does."""
-        with self._settings.connect(address) as link:
+        with self._linked(address) as link:
             source = RemoteBlocks(link, address, follow=True)
             newest = self._greet(source)
 
@@ -338,6 +347,19 @@ class Mirror:
             )
         if not self._stop.is_set():
             raise PeerSilent("it ended the stream", peer=address)
+
+    @contextmanager
+    def _linked(self, address: str) -> Iterator[grpc.Channel]:
+        with self._linking:
+            if self._stop.is_set():
+                raise Stopping("the mirror stops", where=address)
+            link = self._link = self._settings.connect(address)
+        try:
+            yield link
+        finally:
+            with self._linking:
+                self._link = None
+            link.close()
 
     def _greet(self, source: RemoteBlocks) -> int:
         """That the node serves the trusted ledger; returns its newest block. Raises PeerError."""

@@ -91,18 +91,33 @@ def restore(
         Path | None,
         typer.Option(metavar="FILE", dir_okay=False, help="Its mark. Default: beside the data directory."),
     ] = None,
+    sign_from_here: Annotated[
+        bool,
+        typer.Option(
+            "--sign-from-here",
+            help="For a node alone: you have made sure that nobody has seen a newer checkpoint than this one.",
+        ),
+    ] = False,
     as_json: Json_ = False,
 ) -> None:
     """Make a node's data from a backup, checking every block by the rules. Interrupted, it goes on.
 
-    What is made has an identity of its own. Nothing is restored over anything.
+    What is made has an identity of its own, which has neither signed nor voted. Nothing is restored over
+    anything.
 
     Example: sudur node restore --from /backup/ledger --data /var/lib/sudur/data --trust trust.json
     """
     from node.backup import restore as bring_back
 
     with _shown("Restoring") as told:
-        made = bring_back(backup_dir, data, only_ledger(load_trust(trust)), mark_path=mark, progress=told)
+        made = bring_back(
+            backup_dir,
+            data,
+            only_ledger(load_trust(trust)),
+            mark_path=mark,
+            may_sign=sign_from_here,
+            progress=told,
+        )
     if as_json:
         emit_json(
             {"size": made.size, "blocks": made.blocks, "root": made.root.hex(), "letters_bytes": made.letters}
@@ -112,11 +127,14 @@ def restore(
     say(f"in {data}")
     say()
     say("Next: a mirror (--follow), or a member of a cluster (--journal), fetches the rest by itself.")
+    if sign_from_here:
+        say("It may also be started alone, with --log-key.")
+        return
     say(
-        "A node alone (--log-key): first make sure that nobody has seen a newer checkpoint than this one (the"
+        "A node alone does not sign with it. If it must: make sure that nobody has seen a newer checkpoint (the"
     )
-    say("old node's mark, a mirror, a monitor, another backup). What was issued after it is not in here, and")
-    say("to sign again from here would fork the log.")
+    say("old node's mark, a mirror, a monitor, another backup), and restore with --sign-from-here. What was")
+    say("issued after it is not in here, and to sign over it would fork the log.")
 
 
 def drill(

@@ -30,9 +30,11 @@ from node.errors import (
     PeerSilent,
     PeerWrong,
     RulesBroken,
+    StoreBehindMark,
 )
 from node.fsck import run_fsck
 from node.mark import Mark
+from node.mirror import Mirror
 from node.node import LedgerNode, default_mark_path
 from node.store import Store
 from sudur.v1 import ledger_pb2
@@ -42,7 +44,14 @@ from tests.node.world import small_settings
 
 WORLD = small_world(12)
 LOG = Log.of(WORLD)
-TRUSTED = TrustedLedger(LOG.genesis, ORIGIN, (VerifierKey.parse(log_key("log")),), "", False)
+
+
+def trusted_of(log: Log) -> TrustedLedger:
+    """A trust file's entry for a log of these tests."""
+    return TrustedLedger(log.genesis, ORIGIN, (VerifierKey.parse(log_key("log")),), "", False)
+
+
+TRUSTED = trusted_of(LOG)
 
 
 @dataclass
@@ -96,7 +105,7 @@ def test_a_backup_is_verified_and_restored_to_a_sound_node(tmp_path: Path) -> No
     assert len(manifest.files) > 3
     assert told[-1] == (LOG.size, LOG.size)
     assert verify_backup(tmp_path / "backup", TRUSTED) == manifest
-    made = restore(tmp_path / "backup", tmp_path / "data", TRUSTED, floor=0)
+    made = restore(tmp_path / "backup", tmp_path / "data", TRUSTED, floor=0, may_sign=True)
     assert (made.size, made.blocks, made.root) == (LOG.size, len(LOG.blocks), manifest.root)
     report = run_fsck(tmp_path / "data", log_keys=TRUSTED.log_keys)
     assert report.sound, str(report)
@@ -125,11 +134,21 @@ def test_two_restored_nodes_are_two(tmp_path: Path) -> None:
     for name in ("one", "two"):
         restore(tmp_path / "backup", tmp_path / name, TRUSTED, floor=0)
         mark = Mark.open(default_mark_path(tmp_path / name))
-        assert mark.note == read_manifest(tmp_path / "backup").checkpoint
-        assert mark.vote.head is None
+        assert (mark.note, mark.vote.head) == (None, None)
         members.append(mark.vote.member)
         mark.close()
     assert len(set(members)) == 2
+
+
+def test_a_restored_node_does_not_sign_alone_unless_it_was_restored_for_that(tmp_path: Path) -> None:
+    make(tmp_path / "backup", FakeNode(LOG, held=6))
+    restore(tmp_path / "backup", tmp_path / "data", TRUSTED, floor=0)
+    with pytest.raises(StoreBehindMark, match="mark is empty"):
+        LedgerNode.open(tmp_path / "data", [signer("log")], settings=small_settings(clock_is_right=True))
+    mirror = Mirror.open(tmp_path / "data", TRUSTED, ["127.0.0.1:1"])
+    assert mirror.copy is not None
+    assert mirror.copy.published.size == LOG.sizes[5]
+    mirror.close()
 
 
 def test_a_run_that_ends_unsigned_is_proven_from_the_archive(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
@@ -251,6 +252,18 @@ async def test_a_new_mirror_without_a_link_waits_until_it_is_stopped(served: Ser
         settings(tmp_path / "mirror"), trusted(served), ["127.0.0.1:1"], stop, QUICK
     ) as running:
         assert running is None
+
+
+async def test_a_node_that_never_answers_does_not_hold_up_a_stop(served: Served, tmp_path: Path) -> None:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as mute:
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        mirror = Mirror.open(tmp_path / "mirror", trusted(served), [address], settings=QUICK)
+        mirror.start()
+        near, _ = await asyncio.to_thread(mute.accept)
+        with near:
+            began = time.monotonic()
+            await asyncio.to_thread(mirror.close)
+            assert time.monotonic() - began < 10
 
 
 # --- not to be believed ------------------------------------------------------------------------
