@@ -58,6 +58,7 @@ class ClusterCopies:
 
     def apply(self, block: CandidateBlock) -> None:
         """See Copies: the first vote for it."""
+        self._peers.observer.decided(block.head.block)
         if self._replica.apply(block.head) is not Readiness.DONE:
             raise Conflict(f"block {block.head.block} cannot be applied here any more", where="replica")
 
@@ -79,6 +80,7 @@ class ClusterCopies:
                     raise
             applied.update(quorum.answers)
             waiting = [link for link in waiting if link.name not in applied]
+            self._peers.observer.confirm_repeated()
             time.sleep(_AGAIN_S)
 
     def keep(self, note: bytes) -> None:
