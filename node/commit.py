@@ -62,7 +62,7 @@ class Committer:
     ) -> None:
         """Check the store against itself and the mark, and release what a crash left unreleased.
 
-        ``observe`` is called after each of the :data:`STEPS`, on the committing thread.
+        ``observe`` is called after each of the :data:`STEPS`, failed ones too, on the committing thread.
 
         Raises StoreDamaged, StoreBehindMark, NotFound for a store without a ledger, NodeError when
         no signer is a key of this log, RetryableError when too few copies answer.
@@ -177,8 +177,10 @@ class Committer:
     @contextmanager
     def _step(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
-        yield
-        self._observe(name, time.perf_counter() - started)
+        try:
+            yield
+        finally:
+            self._observe(name, time.perf_counter() - started)
 
 
 class LogKeys:

@@ -157,6 +157,7 @@ async def serve(doors: Doors, served: Served) -> AsyncIterator[LedgerServicer]:
             read_only=lambda: bool(unready()),
             envelopes_held=lambda: float(served.usage().envelopes),
             envelope_bytes=lambda: float(served.usage().size),
+            envelope_space_bytes=settings.envelopes.bytes,
         )
     )
     limits = CallerLimits(settings.rates, lambda scope: metrics.limited.labels(scope).inc())

@@ -68,6 +68,7 @@ class ClusterCopies:
 
     def apply(self, block: CandidateBlock) -> None:
         """See Copies: a vote for it. The others are told at once, and write while this member does."""
+        self._peers.observer.decided(block.head.block)
         self._asked = self._ask_to_apply(block.head, self._peers.links, self._others)
         if self._replica.apply(block.head) is not Readiness.DONE:
             raise Conflict(f"block {block.head.block} cannot be applied here any more", where="replica")
@@ -90,6 +91,7 @@ class ClusterCopies:
                     raise
             applied.update(asked.quorum.answers)
             waiting = tuple(link for link in waiting if link.name not in applied)
+            self._peers.observer.confirm_repeated()
             time.sleep(_AGAIN_S)
             asked = self._ask_to_apply(head, waiting, self._others - len(applied))
 

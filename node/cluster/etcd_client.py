@@ -19,6 +19,7 @@ from typing import Final, Protocol, TypeVar
 import grpc
 
 from node.cluster.etcd_failures import Failure, Fate, code_of, judge, unknown
+from node.cluster.observer import UNOBSERVED, Observer
 from node.config import Address
 from node.errors import EtcdUnavailable, LeaseGone, NodeError
 from node.secure_channel import SecureChannel
@@ -158,6 +159,7 @@ class EtcdClient:
         *,
         attempt_s: float = ATTEMPT_S,
         deadline_s: float = DEADLINE_S,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         """``endpoints``: ``host:port`` each. Connects when first used. ``credentials`` None: plaintext.
 
@@ -168,6 +170,7 @@ class EtcdClient:
         self._endpoints = [_Endpoint(address, credentials) for address in endpoints]
         self._attempt_s = attempt_s
         self._deadline_s = deadline_s
+        self._observer = observer
         self._first = 0
         self._closed = threading.Event()
 
@@ -191,6 +194,7 @@ class EtcdClient:
         """
         request = pb.RangeRequest(key=key)
         answer = self._ask(
+            "read",
             f"reading {_text(key)}",
             lambda to, timeout: to.kv.Range(request, timeout=timeout, metadata=_LEADER),
             deadline_s,
@@ -215,6 +219,7 @@ class EtcdClient:
             failure=[pb.RequestOp(request_range=pb.RangeRequest(key=guard.key)) for guard in guards],
         )
         answer = self._ask(
+            "swap",
             f"swapping {', '.join(_text(put.key) for put in puts)}",
             lambda to, timeout: to.kv.Txn(request, timeout=timeout, metadata=_LEADER),
             deadline_s,
@@ -237,7 +242,7 @@ class EtcdClient:
                 if code_of(error) is not grpc.StatusCode.OUT_OF_RANGE:  # compacted as far, or further
                     raise
 
-        self._ask(f"compacting to revision {revision}", send)
+        self._ask("compact", f"compacting to revision {revision}", send)
 
     # --- leases ---
 
@@ -248,6 +253,7 @@ class EtcdClient:
         """
         request = pb.LeaseGrantRequest(TTL=ttl_s)
         answer = self._ask(
+            "grant",
             "asking for a lease",
             lambda to, timeout: to.lease.LeaseGrant(request, timeout=timeout, metadata=_LEADER),
         )
@@ -269,7 +275,7 @@ class EtcdClient:
                 call.cancel()
             raise EtcdUnavailable("renewing the lease: etcd ended the stream", where=to.address)
 
-        answer = self._ask("renewing the lease", send, deadline_s)
+        answer = self._ask("renew", "renewing the lease", send, deadline_s)
         if answer.TTL <= 0:
             raise LeaseGone("the lease ran out or was revoked", where="etcd", fix="ask for a new one")
         return answer.TTL
@@ -285,7 +291,7 @@ class EtcdClient:
                 if code_of(error) is not grpc.StatusCode.NOT_FOUND:
                     raise
 
-        self._ask("revoking the lease", send)
+        self._ask("revoke", "revoking the lease", send)
 
     # --- watching ---
 
@@ -328,6 +334,7 @@ class EtcdClient:
     def members(self) -> tuple[EtcdMember, ...]:
         """The members of the etcd cluster, by name."""
         answer = self._ask(
+            "members",
             "listing the members",
             lambda to, timeout: to.cluster.MemberList(
                 pb.MemberListRequest(), timeout=timeout, metadata=_LEADER
@@ -342,6 +349,7 @@ class EtcdClient:
 
     def _ask(
         self,
+        kind: str,
         what: str,
         send: Callable[[_Endpoint, float], T],
         deadline_s: float | None = None,
@@ -351,14 +359,17 @@ class EtcdClient:
         """Send to one endpoint after another until one answers. ``changes``: a lost answer matters."""
         until = time.monotonic() + (self._deadline_s if deadline_s is None else deadline_s)
         pause = _FIRST_PAUSE_S
-        doubt = False
+        doubt = again = False
         while True:
             for _ in self._endpoints:
                 first = self._first
                 to = self._endpoints[first]
                 timeout = min(self._attempt_s, max(until - time.monotonic(), 0.001))
+                if again:
+                    self._observer.etcd_retried(kind)
+                again = True
                 try:
-                    return send(to, timeout)
+                    return self._timed(kind, lambda to=to, timeout=timeout: send(to, timeout))  # type: ignore[misc]
                 except (grpc.RpcError, ValueError) as error:
                     failure = self._failure(error, to, what)
                     cause = error
@@ -370,6 +381,18 @@ class EtcdClient:
             # All failed: an election, or the network. Not in a tight loop.
             self._closed.wait(min(pause, max(until - time.monotonic(), 0)))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+    def _timed(self, kind: str, send: Callable[[], T]) -> T:
+        began, code = time.perf_counter(), "CANCELLED"
+        try:
+            answer = send()
+            code = "OK"
+            return answer
+        except grpc.RpcError as error:
+            code = code_of(error).name
+            raise
+        finally:
+            self._observer.etcd_called(kind, code, time.perf_counter() - began)
 
     def _failure(self, error: grpc.RpcError | ValueError, to: _Endpoint, what: str) -> Failure:
         if isinstance(error, ValueError) or self._closed.is_set():

@@ -32,6 +32,7 @@ from node.cluster.etcd_journal import EtcdJournal, Keys, MemberList
 from node.cluster.lease import LeaderLease
 from node.cluster.members import Member as ListedMember
 from node.cluster.members import Members
+from node.cluster.observer import UNOBSERVED, Observer
 from node.cluster.peers import Heard, PeerLink, Peers
 from node.cluster.protocol import (
     MOST_CLOCK_OFFSET_MS,
@@ -41,7 +42,7 @@ from node.cluster.protocol import (
     judge_etcd,
 )
 from node.cluster.replica import Replica
-from node.commit import Committer, Observe, unobserved
+from node.commit import Committer
 from node.config import Address
 from node.copies import Copies
 from node.disk import FreeBytes, free_bytes
@@ -65,8 +66,7 @@ from node.tls import TlsCredentials
 POLL_S: Final = 1.0
 FOUND_HEAR_S: Final = 2.0
 _TERM_LOOK_S: Final = 0.1
-_FEW_BLOCKS: Final = 64
-"""So many missing blocks are asked for one by one; more are streamed."""
+STORE_FAILED: Final = "STORE_FAILED"
 _log = structlog.get_logger("node.cluster")
 
 
@@ -82,7 +82,7 @@ class MemberSettings:
     data_dir: Path = Path()
     sequencer: SequencerSettings = field(default_factory=SequencerSettings)
     free: FreeBytes = free_bytes
-    observe: Observe = unobserved
+    observer: Observer = UNOBSERVED
 
 
 class ClusterMember:
@@ -108,6 +108,7 @@ class ClusterMember:
         self._signers = signers
         self._clock = clock
         self._peer_tls = peer_tls
+        self._observer = settings.observer
         self._keys = Keys.of(genesis)
         self._journal = EtcdJournal(etcd, self._keys)
         self._list = MemberList(etcd, self._keys)
@@ -168,6 +169,14 @@ class ClusterMember:
         """What an operator has to look at; empty when nothing."""
         fault = self._fault
         return str(fault) if isinstance(fault, EtcdAlarm | MemberUnknown) else self.replica.trouble
+
+    @property
+    def alarm_reason(self) -> str:
+        """The code of :attr:`alarm`."""
+        fault = self._fault
+        if isinstance(fault, EtcdAlarm | MemberUnknown):
+            return fault.code
+        return STORE_FAILED if self.replica.trouble else ""
 
     @property
     def queued(self) -> tuple[int, int]:
@@ -297,6 +306,8 @@ class ClusterMember:
         head = self._journal.head()
         if head is None and self.settings.founding and self._may_found():
             head = self._found()
+        if head is not None:
+            self._observer.decided(head.block)
         standing = judge_etcd(self.replica.vote, head)
         assert head is not None
         members = self._read_members()
@@ -334,7 +345,7 @@ class ClusterMember:
         members = Members.decode(value)
         known = self._peers
         if known is None or known.members != members:
-            self._peers = Peers(members, self.replica.vote.member, self._peer_tls)
+            self._peers = Peers(members, self.replica.vote.member, self._peer_tls, self._observer)
             if known is not None:
                 known.close()
         if self.replica.snapshot is not None:
@@ -469,16 +480,18 @@ class ClusterMember:
         if packed is None:
             return False
         self.replica.apply_body(head, packed)
+        self._observer.caught_up(head.size - snapshot.head.size)
         return True
 
     def _stream(self, link: PeerLink, head: Head) -> None:
         """Stream what is missing from one peer, up to what it has of ``head``'s chain. Raises PeerError."""
         source = link.blocks()
         trusted = TrustedHead(head.size, head.root)
+        code = "INTERNAL"
         try:
             with self.replica.catching_up() as reached:
                 terms = Terms(
-                    reached=_logged(reached, head),
+                    reached=self._progress(reached, head),
                     dress=lambda made: replace(made, epoch=head.epoch, members=head.members),
                     stop=self._stopping,
                 )
@@ -491,8 +504,27 @@ class ClusterMember:
                     at=self.replica.snapshot,
                     terms=terms,
                 )
+            code = "OK"
+        except SudurError as error:
+            code = error.code
+            raise
         finally:
+            self._observer.catch_up_ended(code)
             source.close()
+
+    def _progress(self, reached: Callable[[Snapshot], None], head: Head) -> Callable[[Snapshot], None]:
+        """``reached``, which is called with each snapshot that is durable, and told to others too."""
+        before = self.replica.snapshot
+        size = 0 if before is None else before.head.size
+
+        def tell(snapshot: Snapshot) -> None:
+            nonlocal size
+            reached(snapshot)
+            self._observer.caught_up(snapshot.head.size - size)
+            size = snapshot.head.size
+            _log.info("caught up", block=snapshot.head.block, size=size, of=head.size)
+
+        return tell
 
     def _has_parted(self, link: PeerLink, head: Head) -> bool:
         """Whether it is this member's own chain that is not the one which a later epoch was opened with."""
@@ -549,7 +581,7 @@ class ClusterMember:
             )
             assert head is not None
             copies: Copies = ClusterCopies(self.replica, peers, journal)
-            committer = Committer(self._store, journal, copies, self._signers, self.settings.observe)
+            committer = Committer(self._store, journal, copies, self._signers, self._observer.step)
             if head.members != members.version:
                 # The next change of the list has to find this one on a majority's disks.
                 self._seal_alone(committer)
@@ -577,10 +609,14 @@ class ClusterMember:
         self._sequencer = sequencer
         head = committer.snapshot.head
         _log.info("leading", epoch=head.epoch, block=head.block, size=head.size)
-        why = "stopping"
+        self._observer.term_begun()
+        why = "failed"
         try:
             look = time.monotonic() + POLL_S
-            while not self._stopping.is_set():
+            while True:
+                if self._stopping.is_set():
+                    why = "stopping"
+                    break
                 if not self._lease.held:
                     why = "lease lost"
                     break
@@ -598,6 +634,7 @@ class ClusterMember:
             self._sequencer = None
             self._fault = NoLeader("the term has just ended", retry_ms=200)
             sequencer.stop()
+            self._observer.term_ended(why)
             _log.info("term ended", why=why)
 
     def _supported_rules(self) -> frozenset[int]:
@@ -646,11 +683,3 @@ class ClusterMember:
 
 def _block(heard: Heard) -> int:
     return -1 if heard.vote.head is None else heard.vote.head.block
-
-
-def _logged(reached: Callable[[Snapshot], None], head: Head) -> Callable[[Snapshot], None]:
-    def tell(snapshot: Snapshot) -> None:
-        reached(snapshot)
-        _log.info("caught up", block=snapshot.head.block, size=snapshot.head.size, of=head.size)
-
-    return tell

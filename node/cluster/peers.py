@@ -17,7 +17,8 @@ import grpc
 
 from ledger.rules_v1 import MAX_BLOCK_BYTES
 from node.cluster.errors import NoMajority
-from node.cluster.members import Member, Members
+from node.cluster.members import Members
+from node.cluster.observer import UNOBSERVED, Observer
 from node.config import Address
 from node.errors import NodeError, PeerError, PeerShort, PeerSilent
 from node.head import Vote
@@ -68,8 +69,15 @@ class Heard:
 class PeerLink:
     """One other member. Calls from any thread; :meth:`post` sends in order, on the link's own."""
 
-    def __init__(self, name: str, address: Address, credentials: TlsCredentials | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        address: Address,
+        credentials: TlsCredentials | None,
+        observer: Observer = UNOBSERVED,
+    ) -> None:
         self.name = name
+        self._observer = observer
         self.address = address
         self._credentials = credentials
         self._channel = SecureChannel(address, credentials, PEER_OPTIONS)
@@ -89,15 +97,21 @@ class PeerLink:
 
     def call(self, ask: Callable[[PeerServiceStub, float], Answer], timeout_s: float = CALL_S) -> Answer:
         """One call. Raises PeerError."""
+        began, code = time.perf_counter(), "CANCELLED"
         try:
-            return ask(PeerServiceStub(self._channel.current()), timeout_s)
+            answer = ask(PeerServiceStub(self._channel.current()), timeout_s)
+            code = "OK"
+            return answer
         except grpc.RpcError as error:
+            code = error.code().name
             refused = self._channel.why_it_fails() if error.code() is _LOST else None
             if refused is not None:
                 raise PeerSilent(refused.what, peer=self.name, where=refused.where, fix=refused.fix) from None
             raise peer_error(error, self.name) from None
         except ValueError:  # the channel was closed under our hands
             raise PeerError("the connection was closed", peer=self.name) from None
+        finally:
+            self._observer.peer_called(self.name, code, time.perf_counter() - began)
 
     def post(self, task: Callable[[], None]) -> bool:
         """Have ``task`` run on the link's thread, after those before it; False when too many wait."""
@@ -186,10 +200,20 @@ class PeerBlocks(RemoteBlocks):
 class Peers:
     """Links to all members but this one."""
 
-    def __init__(self, members: Members, own: bytes, credentials: TlsCredentials | None) -> None:
+    def __init__(
+        self,
+        members: Members,
+        own: bytes,
+        credentials: TlsCredentials | None,
+        observer: Observer = UNOBSERVED,
+    ) -> None:
         self.members = members
-        self._credentials = credentials
-        self.links = tuple(_link(one, credentials) for one in members.members if one.identity != own)
+        self.observer = observer
+        self.links = tuple(
+            PeerLink(one.name, one.peer, credentials, observer)
+            for one in members.members
+            if one.identity != own
+        )
 
     def close(self) -> None:
         for link in self.links:
@@ -271,10 +295,6 @@ class Quorum(Generic[Answer]):
 
     def _is_decided(self) -> bool:
         return len(self._answers) >= self._needed or len(self._failures) > self._of - self._needed
-
-
-def _link(member: Member, credentials: TlsCredentials | None) -> PeerLink:
-    return PeerLink(member.name, member.peer, credentials)
 
 
 def _known(heard: Heard, members: Members, name: str) -> Heard:

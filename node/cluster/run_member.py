@@ -16,13 +16,16 @@ from ledger.hashing import leaf_hash
 from ledger.signatures import Signer
 from node.clock import SystemClock
 from node.cluster.cluster_letters import ClusterLetters
+from node.cluster.cluster_metrics import ClusterMetrics, MemberGauges
 from node.cluster.etcd_client import EtcdClient
 from node.cluster.forwarding import Forwarding
 from node.cluster.member import ClusterMember, MemberSettings
+from node.cluster.observer import Observer
 from node.cluster.overview import Overview
 from node.cluster.peer_api import PeerServicer
 from node.cluster.peer_door import PeerDoor
 from node.cluster.replica import Replica
+from node.cluster.rounds import Rounds
 from node.config import Address, Settings
 from node.disk import make_directories
 from node.errors import NodeError, NotFound, StoreBehindMark
@@ -32,7 +35,7 @@ from node.letters import kept_letters
 from node.mark import Mark
 from node.node import DATABASE_DIRECTORY, default_mark_path, holds_database
 from node.sequencer import SequencerSettings
-from node.serving import Doors, Running, Served, open_doors, serve, until_told
+from node.serving import Running, Served, open_doors, serve, until_told
 from node.store import Store
 from node.tls import TlsCredentials
 from transport.certificates import Purpose
@@ -101,10 +104,11 @@ async def start_member(
         peer = door.listen()
         store, mark = stack.enter_context(_opened(settings))
         genesis = _genesis(store, genesis_leaf, settings.data_dir)
-        etcd = EtcdClient(cluster.etcd, etcd_tls)
+        counted = ClusterMetrics(doors.metrics)
+        etcd = EtcdClient(cluster.etcd, etcd_tls, observer=counted)
         stack.callback(etcd.close)
         member = ClusterMember(
-            _member_settings(settings, cluster, peer, genesis_leaf, doors),
+            _member_settings(settings, cluster, peer, genesis_leaf, counted),
             genesis,
             store,
             Replica(store, mark),
@@ -117,6 +121,9 @@ async def start_member(
         peers = PeerServicer(member, store, doors.metrics, software_version=SOFTWARE_VERSION)
         await door.start(peers)
         member.start()
+        rounds = Rounds(etcd, lambda: member.peers)
+        stack.push_async_callback(asyncio.to_thread, rounds.close)
+        doors.metrics.registry.register(MemberGauges(counted, member, rounds))
         _log.info("member", name=cluster.name, peer=str(peer), id=member.replica.vote.member.hex())
         if not await _first_release(member, stop):
             yield None
@@ -195,7 +202,7 @@ def _genesis(store: Store, leaf: bytes | None, data_dir: Path) -> bytes:
 
 
 def _member_settings(
-    settings: Settings, cluster: ClusterSettings, peer: Address, leaf: bytes | None, doors: Doors
+    settings: Settings, cluster: ClusterSettings, peer: Address, leaf: bytes | None, observer: Observer
 ) -> MemberSettings:
     return MemberSettings(
         name=cluster.name,
@@ -204,7 +211,7 @@ def _member_settings(
         founding=cluster.founding,
         data_dir=settings.data_dir,
         sequencer=SequencerSettings(disk_floor=settings.disk_floor, clock_is_right=settings.clock_is_right),
-        observe=doors.metrics.commit_step,
+        observer=observer,
     )
 
 
