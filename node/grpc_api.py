@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
 from functools import wraps
 from importlib.metadata import version
 from typing import Any, Final, TypeVar, cast
@@ -55,6 +56,7 @@ SOFTWARE_VERSION: Final = version("sudur")
 SERVICE: Final = ledger_pb2.DESCRIPTOR.services_by_name["LedgerService"].full_name
 PULSE_S: Final = 5.0
 """How often a stream that follows says that nothing is new."""
+_SHOWN_S: Final = 2.0
 _MAX_METADATA_BYTES: Final = 16_384
 _HANDSHAKE_MS: Final = 10_000
 _MAX_ANSWER_BYTES: Final = 4 * MEBIBYTE  # 1,024 proofs of the deepest tree take 2.3 MB
@@ -283,6 +285,12 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self._mirror = mirror
         self._cluster = cluster
 
+    async def _show(self, block: int) -> None:
+        """Wait a moment until a write that the leader took can be read here, too: its caller may look."""
+        if self._reads.published.head.block < block:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._releases.block(block), _SHOWN_S)
+
     def _check_running(self) -> None:
         if self._writes.stopping.is_set():
             raise Stopping("this node is shutting down", fix="connect again, or to another node")
@@ -330,6 +338,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
                 raise tally.barred[0]
             placement, checkpoint = await self._writes.submit(*pair)
             tally.settle([placement])
+        await self._show(placement.block)
         return ledger_pb2.SubmitResponse(placement=_placement(placement), checkpoint=checkpoint)
 
     @_unary(write_of=_submitters)
@@ -357,6 +366,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         if reasons:
             took = time.perf_counter() - started
             self.refusals.tell("SubmitBulk", reasons, _submitters(request), context.peer(), took)
+        await self._show(max((one.block for one in outcomes if isinstance(one, Placement)), default=0))
         return ledger_pb2.SubmitBulkResponse(results=results, checkpoint=answer.checkpoint)
 
     @_unary(_in_change, write_of=_nobody)
@@ -366,6 +376,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self._writes.check_ledger(request.genesis)
         with self.limits.change(peer_address(context.peer()), request.leaf):
             placement, checkpoint = await self._writes.change(request.leaf)
+        await self._show(placement.block)
         return ledger_pb2.ChangeRegistryResponse(
             index=placement.submission_index,
             block=placement.block,

@@ -95,7 +95,7 @@ def restore(
         bool,
         typer.Option(
             "--sign-from-here",
-            help="For a node alone: you have made sure that nobody has seen a newer checkpoint than this one.",
+            help="For a node alone: you have made sure that nobody has seen a newer checkpoint.",
         ),
     ] = False,
     as_json: Json_ = False,
