@@ -95,7 +95,7 @@ def restore(
         bool,
         typer.Option(
             "--sign-from-here",
-            help="For a node alone: you have made sure that nobody has seen a newer checkpoint than this one.",
+            help="For a node alone: you have made sure that nobody has seen a newer checkpoint.",
         ),
     ] = False,
     as_json: Json_ = False,
@@ -130,11 +130,9 @@ def restore(
     if sign_from_here:
         say("It may also be started alone, with --log-key.")
         return
-    say(
-        "A node alone does not sign with it. If it must: make sure that nobody has seen a newer checkpoint (the"
-    )
-    say("old node's mark, a mirror, a monitor, another backup), and restore with --sign-from-here. What was")
-    say("issued after it is not in here, and to sign over it would fork the log.")
+    say("A node alone does not sign with it. If it must, make sure that nobody has seen a newer checkpoint:")
+    say("the old node's mark, a mirror, a monitor, another backup; and restore with --sign-from-here. What")
+    say("was issued after it is not in here, and to sign over that would fork the log.")
 
 
 def drill(
