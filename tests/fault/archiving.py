@@ -27,7 +27,7 @@ def main() -> None:
     if work == "backup":
         back_up(FakeNode(log), Path(directory), trusted_of(log), wall_ms=lambda: 1, progress=told)
     else:
-        restore(Path(directory), Path(rest[0]), trusted_of(log), progress=told, floor=0)
+        restore(Path(directory), Path(rest[0]), trusted_of(log), progress=told, floor=0, may_sign=True)
 
 
 if __name__ == "__main__":

@@ -274,7 +274,7 @@ def test_a_restore_that_is_cut_short_goes_on(
         restore(tmp_path / "backup", tmp_path / "data", TRUSTED, floor=0)
     assert not (tmp_path / "data").exists()
     monkeypatch.setattr(Store, "apply", apply)
-    assert restore(tmp_path / "backup", tmp_path / "data", TRUSTED, floor=0).size == LOG.size
+    assert restore(tmp_path / "backup", tmp_path / "data", TRUSTED, floor=0, may_sign=True).size == LOG.size
     assert run_fsck(tmp_path / "data", log_keys=TRUSTED.log_keys).sound
     assert not (tmp_path / "data.restoring").exists()
 
@@ -293,7 +293,7 @@ def test_a_restore_that_was_cut_short_at_its_very_end_goes_on(
         restore(tmp_path / "backup", tmp_path / "data", TRUSTED, floor=0)
     assert default_mark_path(tmp_path / "data").exists()
     monkeypatch.setattr(Path, "rename", rename)
-    restore(tmp_path / "backup", tmp_path / "data", TRUSTED, floor=0)
+    restore(tmp_path / "backup", tmp_path / "data", TRUSTED, floor=0, may_sign=True)
     assert run_fsck(tmp_path / "data", log_keys=TRUSTED.log_keys).sound
 
 
