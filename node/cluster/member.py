@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import structlog
 
@@ -303,12 +303,14 @@ class ClusterMember:
             self._lease.wait(known, POLL_S)
 
     def _turn(self) -> None:
+        # The vote first: a leader may have more applied here while etcd answers, and etcd is not behind then.
+        vote = self.replica.vote
         head = self._journal.head()
         if head is None and self.settings.founding and self._may_found():
             head = self._found()
         if head is not None:
             self._observer.decided(head.block)
-        standing = judge_etcd(self.replica.vote, head)
+        standing = judge_etcd(vote, head)
         assert head is not None
         members = self._read_members()
         if standing is not Standing.LEVEL:
@@ -422,8 +424,11 @@ class ClusterMember:
         snapshot = self.replica.snapshot
         if snapshot is None and head.block == 0 and self.settings.genesis_leaf is not None:
             self.replica.found(self.settings.genesis_leaf, head)
-        elif snapshot is None or not snapshot.head.same_tree(head):
+        elif snapshot is None or snapshot.head.block < head.block:
             self._fetch(head)
+        elif standing is Standing.NEW_EPOCH and not snapshot.head.same_tree(head):
+            # The epoch was opened without the newest block here: no peer has one to show that by.
+            self._begin_anew(head)
         if standing is Standing.NEW_EPOCH:
             self.replica.enter(head)
             _log.info("entered", epoch=head.epoch, block=head.block)
@@ -441,10 +446,7 @@ class ClusterMember:
                 return
             except PeerError as error:
                 if isinstance(error, PeerWrong) and self._has_parted(link, head):
-                    self.replica.abandon(head)
-                    raise NoLeader(
-                        "this member's chain is not the one that was kept: it begins anew", retry_ms=500
-                    ) from None
+                    self._begin_anew(head)
                 problems.append(str(error))
         if self._fetch_newest(head):
             return
@@ -453,6 +455,10 @@ class ClusterMember:
             where="peers",
             fix="bring up a member that has it",
         )
+
+    def _begin_anew(self, head: Head) -> NoReturn:
+        self.replica.abandon(head)
+        raise NoLeader("this member's chain is not the one that was kept: it begins anew", retry_ms=500)
 
     def _sources(self) -> list[PeerLink]:
         """The other members, those first that have more."""
@@ -489,7 +495,7 @@ class ClusterMember:
         trusted = TrustedHead(head.size, head.root)
         code = "INTERNAL"
         try:
-            with self.replica.catching_up() as reached:
+            with self.replica.catching_up(head.epoch) as reached:
                 terms = Terms(
                     reached=self._progress(reached, head),
                     dress=lambda made: replace(made, epoch=head.epoch, members=head.members),
@@ -570,9 +576,10 @@ class ClusterMember:
         # A journal of the term's own: what it pins begins here, after the marks were heard.
         journal = EtcdJournal(self._etcd, self._keys, members.encode())
         try:
+            vote = self.replica.vote
             head = journal.head()
             check_may_lead(
-                self.replica.vote,
+                vote,
                 [one.vote for one in heard],
                 len(members),
                 members.version,

@@ -250,9 +250,10 @@ def choose(reports: Sequence[Report], lists: Lists, common: Common) -> Report:
 
     Of the highest epoch, and wherever its chains part, the branch that a majority can have applied,
     counting those unheard as if they had. A branch is counted by the list that it was decided under,
-    which need not be the newest: etcd may have been set back over a change. Raises ReseedRefused: too few
-    reports from the newest list, a list unknown that a block was decided under, nothing applied, or two
-    branches of which either may have been answered.
+    which need not be the newest: etcd may have been set back over a change. Older lists may be unknown; a
+    branch under one of those may always have been answered. Raises ReseedRefused: too few reports from the
+    newest list, a list unknown that is newer, nothing applied, or two branches of which either may have
+    been answered.
     """
     heard = {one.vote.member for one in reports}
     listed = lists[max(lists)]
@@ -265,9 +266,9 @@ def choose(reports: Sequence[Report], lists: Lists, common: Common) -> Report:
     holders = [one for one in reports if one.vote.head is not None]
     if not holders:
         raise ReseedRefused("no member has applied anything", fix="found the ledger instead")
-    if unknown := {_version(one) for one in holders} - lists.keys():
+    if (later := max(_version(one) for one in holders)) > max(lists):
         raise ReseedRefused(
-            f"a block was decided under version {max(unknown)} of the list of members, which nobody shows",
+            f"a block was decided under version {later} of the list of members, which nobody shows",
             fix="bring up the members that were not heard, and try again",
         )
     newest = max(one.vote.epoch for one in holders)
@@ -292,6 +293,8 @@ def _may_be_answered(branch: Sequence[Report], heard: Set[bytes], lists: Lists) 
     """
     voted = {one.vote.member for one in branch}
     for version in {_version(one) for one in branch}:
+        if version not in lists:
+            return True
         listed = set(lists[version])
         if len(listed & voted) + len(listed - heard) >= majority(len(listed)):
             return True

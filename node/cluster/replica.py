@@ -212,8 +212,9 @@ class Replica:
     def enter(self, head: Head) -> None:
         """Vote in the epoch that ``head`` opened, whose whole chain is here. Raises Conflict."""
         with self._writing():
+            entered = enter_epoch(self.vote, head)  # It may be frozen for a later one by now.
             self._store.adopt(head)
-            self._mark.keep_vote(enter_epoch(self.vote, head))
+            self._mark.keep_vote(entered)
             snapshot = self._snapshot
             assert snapshot is not None
             self._snapshot = replace(snapshot, head=head)
@@ -241,12 +242,15 @@ class Replica:
     # --- catching up ---
 
     @contextmanager
-    def catching_up(self) -> Iterator[Callable[[Snapshot], None]]:
+    def catching_up(self, epoch: int) -> Iterator[Callable[[Snapshot], None]]:
         """Have the store for oneself; call what is given with each snapshot that is durable.
 
-        What is asked of this member meanwhile is answered BEHIND at once.
+        What is asked of this member meanwhile is answered BEHIND at once. Raises Conflict when it was frozen
+        for a later epoch than the blocks', since etcd was read: then what it has reported stands.
         """
         with self._writing():
+            if epoch < max(self.vote.epoch, self.vote.frozen):
+                raise Conflict(f"this member waits for epoch {self.vote.frozen}", where="replica")
             self._busy = True
             try:
                 yield self._reached

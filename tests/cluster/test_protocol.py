@@ -341,6 +341,18 @@ CHOSEN = [
     ),
     Chosen("a later list than is known", reports(A=vote("a", members=2), B=vote("x")), None, lists("AB")),
     Chosen(
+        "an older list that nobody shows, on one line",
+        reports(A=vote("ab", members=2), B=vote("a", members=1), C=vote("ab", members=2)),
+        "ab",
+        {2: THREE[1]},
+    ),
+    Chosen(
+        "an older list that nobody shows, where chains part",
+        reports(A=vote("a", members=1), B=vote("x", members=2), C=vote("x", members=2)),
+        None,
+        {2: THREE[1]},
+    ),
+    Chosen(
         "each branch by the list that it was decided under, one unheard: the older list's can be answered",
         reports(A=vote("a"), B=vote("x", members=2)),
         "a",

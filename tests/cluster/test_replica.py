@@ -1,0 +1,80 @@
+"""A member's own copy where epochs change: what it voted for, and what it may not vote for any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ledger import rules
+from ledger.submissions import pack
+from ledger.tree import Tree
+from node.cluster.errors import EtcdBehind
+from node.cluster.replica import Replica
+from node.errors import Conflict
+from node.head import Head
+from node.journal import candidate_block
+from node.mark import Mark
+from node.store import Store
+from tests.node.world import World
+
+
+@contextmanager
+def member(data: Path) -> Iterator[tuple[Replica, Store]]:
+    """One that is started, and stopped at the end."""
+    store, mark = Store(data / "db"), Mark.create(data / "mark")
+    try:
+        yield Replica(store, mark), store
+    finally:
+        mark.close()
+        store.close()
+
+
+def genesis(world: World) -> Head:
+    transition = rules.genesis(world.genesis_leaf)
+    return candidate_block(None, Tree.empty(), transition, pack(transition.leaves), members=1).head
+
+
+@pytest.fixture
+def head(tmp_path: Path) -> Head:
+    """The head of a member in ``tmp_path`` that has applied block 0 in epoch 1."""
+    world = World()
+    made = genesis(world)
+    with member(tmp_path) as (replica, _):
+        replica.found(world.genesis_leaf, made)
+        assert replica.vote.head == made
+    return made
+
+
+def test_what_it_gives_up_it_still_voted_for_until_the_epoch_is_entered(tmp_path: Path, head: Head) -> None:
+    with member(tmp_path) as (replica, store):
+        replica.abandon(replace(head, epoch=2))
+        assert store.head() is None
+        assert (replica.vote.head, replica.vote.frozen) == (head, 2)
+    with member(tmp_path) as (replica, _):
+        assert (replica.vote.head, replica.vote.frozen) == (head, 2)
+
+
+def test_a_member_that_is_frozen_fetches_nothing_of_its_epoch(tmp_path: Path, head: Head) -> None:
+    with member(tmp_path) as (replica, _):
+        replica.freeze(2)
+        with pytest.raises(Conflict), replica.catching_up(1):
+            pytest.fail("it fetches")
+        with replica.catching_up(2):
+            assert replica.is_catching_up
+
+
+def test_an_epoch_before_the_one_it_is_frozen_for_leaves_store_and_mark_alone(
+    tmp_path: Path, head: Head
+) -> None:
+    with member(tmp_path) as (replica, store):
+        replica.freeze(3)
+        with pytest.raises(EtcdBehind):
+            replica.enter(replace(head, epoch=2))
+        assert store.head() == head
+        assert replica.vote.epoch == 1
+        replica.enter(replace(head, epoch=3))
+        assert (replica.vote.epoch, replica.vote.frozen, store.head()) == (3, 0, replace(head, epoch=3))
