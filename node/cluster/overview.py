@@ -42,7 +42,10 @@ class Overview:
         member = self._member
         fault = member.fault
         answer = ledger_pb2.GetClusterResponse(
-            name=member.settings.name, leader=member.leader or "", trouble="" if fault is None else str(fault)
+            name=member.settings.name,
+            leader=member.leader or "",
+            trouble="" if fault is None else str(fault),
+            time_ms=time.time_ns() // 1_000_000,
         )
         with suppress(NodeError):
             head = member.decided()
@@ -93,7 +96,7 @@ def member_state(heard: Heard) -> ledger_pb2.ClusterMember:
         trouble=heard.trouble,
         software_version=heard.software,
         rules=heard.rules,
-        clock_offset_ms=heard.time_ms - time.time_ns() // 1_000_000,
+        time_ms=heard.time_ms,
     )
     if vote.head is not None:
         state.applied.CopyFrom(_head(vote.head))

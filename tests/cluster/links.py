@@ -67,10 +67,15 @@ class Link:
         """Return once something may come through."""
         await self._moving.wait()
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether connections end."""
+        return self._state is State.CUT
+
     async def carry(self, near: asyncio.StreamReader, back: asyncio.StreamWriter, target: int) -> None:
         """One connection, until either side ends it."""
         await self.passing()
-        if self._state is State.CUT:
+        if self.is_cut:
             back.transport.abort()
             return
         try:
@@ -81,7 +86,7 @@ class Link:
             return
         self._open |= {back, on}
         try:
-            if self._state is State.CUT:
+            if self.is_cut:
                 return
             await asyncio.gather(self._pass_on(near, on), self._pass_on(far, back))
         finally:

@@ -148,7 +148,7 @@ def _show(state: pb.GetClusterResponse, problems: list[str]) -> None:
             "" if behind is None else str(max(0, behind)),
             f"block {member.released - 1}" if member.released else "nothing",
             member.software_version,
-            f"{member.clock_offset_ms:+d} ms",
+            f"{member.time_ms - state.time_ms:+d} ms",
         )
     show_table(table)
     say()
@@ -176,7 +176,7 @@ def _json(state: pb.GetClusterResponse) -> dict[str, Json]:
             "trouble": one.trouble or one.unheard or None,
             "software": one.software_version,
             "rules": list(one.rules),
-            "clock_offset_ms": one.clock_offset_ms,
+            "clock_offset_ms": 0 if one.unheard else one.time_ms - state.time_ms,
         }
         for one in state.members
     ]

@@ -24,10 +24,10 @@ A refused call ends with a gRPC status whose details hold a google.rpc.ErrorInfo
 message is one plain line for a person and may change; programs use the reason. INVALID_ARGUMENT for
 bytes or fields that cannot be read also carries google.rpc.BadRequest, naming the request field.
 RESOURCE_EXHAUSTED and UNAVAILABLE also carry google.rpc.RetryInfo: how long to wait before the same
-request is sent again. Any call may end with RATE_LIMITED: `where` is "address" (its calls), "refusals" (what
-it submits is refused too often) or "agency" (what the agency appends). INTERNAL, or any status without ErrorInfo, is a fault of the node or of the
-connection, not of the request; gRPC itself answers RESOURCE_EXHAUSTED to a message above its size
-limit.
+request is sent again. Any call may end with RATE_LIMITED: `where` is "address" (its calls), "refusals"
+(what it submits is refused too often) or "agency" (what the agency appends). INTERNAL, or any status
+without ErrorInfo, is a fault of the node or of the connection, not of the request; gRPC itself answers
+RESOURCE_EXHAUSTED to a message above its size limit.
 
   reason                        gRPC code            what it means; metadata beyond `where` and `fix`
   ----------------------------  -------------------  ----------------------------------------------------
@@ -1022,6 +1022,8 @@ Global___BlockPiece: _TypeAlias = BlockPiece  # noqa: Y015
 
 @_typing.final
 class GetClusterRequest(_message.Message):
+    """Nothing to say."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
@@ -1048,6 +1050,7 @@ class GetClusterResponse(_message.Message):
     TROUBLE_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
     ETCD_FIELD_NUMBER: _builtins.int
+    TIME_MS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the member that answers."""
     leader: _builtins.str
@@ -1056,14 +1059,20 @@ class GetClusterResponse(_message.Message):
     """Version of the list of members."""
     trouble: _builtins.str
     """Why this member can neither commit nor hand on; empty when it can."""
+    time_ms: _builtins.int
+    """The clock of the member that answers."""
     @_builtins.property
     def head(self) -> Global___ClusterHead:
-        """What etcd holds, when it answers."""
+        """What etcd holds; left out when it does not answer."""
 
     @_builtins.property
-    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClusterMember]: ...
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClusterMember]:
+        """All members in the order of their names, the one that answers too."""
+
     @_builtins.property
-    def etcd(self) -> _containers.RepeatedCompositeFieldContainer[Global___EtcdEndpoint]: ...
+    def etcd(self) -> _containers.RepeatedCompositeFieldContainer[Global___EtcdEndpoint]:
+        """The endpoints of etcd that this member was given."""
+
     def __init__(
         self,
         *,
@@ -1074,14 +1083,13 @@ class GetClusterResponse(_message.Message):
         trouble: _builtins.str = ...,
         members: _abc.Iterable[Global___ClusterMember] | None = ...,
         etcd: _abc.Iterable[Global___EtcdEndpoint] | None = ...,
+        time_ms: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_head", b"_head", "head", b"head"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["head", b"head"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_head", b"_head", "etcd", b"etcd", "head", b"head", "leader", b"leader", "members", b"members", "members_version", b"members_version", "name", b"name", "trouble", b"trouble"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etcd", b"etcd", "head", b"head", "leader", b"leader", "members", b"members", "members_version", b"members_version", "name", b"name", "time_ms", b"time_ms", "trouble", b"trouble"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__head: _TypeAlias = _typing.Literal["head"]  # noqa: Y015
-    _WhichOneofArgType__head: _TypeAlias = _typing.Literal["_head", b"_head"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__head) -> _WhichOneofReturnType__head | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetClusterResponse: _TypeAlias = GetClusterResponse  # noqa: Y015
 
@@ -1098,8 +1106,11 @@ class ClusterHead(_message.Message):
     epoch: _builtins.int
     """Rises when the cluster is reseeded."""
     block: _builtins.int
+    """Number of the newest block."""
     size: _builtins.int
+    """Leaves in the tree."""
     root: _builtins.bytes
+    """Its root."""
     def __init__(
         self,
         *,
@@ -1118,6 +1129,8 @@ Global___ClusterHead: _TypeAlias = ClusterHead  # noqa: Y015
 
 @_typing.final
 class ClusterMember(_message.Message):
+    """One member, by its own word."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -1129,8 +1142,9 @@ class ClusterMember(_message.Message):
     TROUBLE_FIELD_NUMBER: _builtins.int
     SOFTWARE_VERSION_FIELD_NUMBER: _builtins.int
     RULES_FIELD_NUMBER: _builtins.int
-    CLOCK_OFFSET_MS_FIELD_NUMBER: _builtins.int
+    TIME_MS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """Its name."""
     unheard: _builtins.str
     """Why it was not heard; the rest is then left out."""
     released: _builtins.int
@@ -1138,14 +1152,16 @@ class ClusterMember(_message.Message):
     frozen: _builtins.int
     """The epoch that it waits for, voting no more; 0 when it does not."""
     leads: _builtins.bool
+    """Whether it leads."""
     trouble: _builtins.str
     """What its operator has to look at; empty when nothing."""
     software_version: _builtins.str
-    clock_offset_ms: _builtins.int
-    """Its clock less that of the member that answers, in ms."""
+    """Version of its software."""
+    time_ms: _builtins.int
+    """Its clock as it answered."""
     @_builtins.property
     def applied(self) -> Global___ClusterHead:
-        """What it has applied."""
+        """What it has applied; left out for nothing."""
 
     @_builtins.property
     def rules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -1163,20 +1179,20 @@ class ClusterMember(_message.Message):
         trouble: _builtins.str = ...,
         software_version: _builtins.str = ...,
         rules: _abc.Iterable[_builtins.int] | None = ...,
-        clock_offset_ms: _builtins.int = ...,
+        time_ms: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_applied", b"_applied", "applied", b"applied"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_applied", b"_applied", "applied", b"applied", "clock_offset_ms", b"clock_offset_ms", "frozen", b"frozen", "leads", b"leads", "name", b"name", "released", b"released", "rules", b"rules", "software_version", b"software_version", "trouble", b"trouble", "unheard", b"unheard"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "frozen", b"frozen", "leads", b"leads", "name", b"name", "released", b"released", "rules", b"rules", "software_version", b"software_version", "time_ms", b"time_ms", "trouble", b"trouble", "unheard", b"unheard"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__applied: _TypeAlias = _typing.Literal["applied"]  # noqa: Y015
-    _WhichOneofArgType__applied: _TypeAlias = _typing.Literal["_applied", b"_applied"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__applied) -> _WhichOneofReturnType__applied | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClusterMember: _TypeAlias = ClusterMember  # noqa: Y015
 
 @_typing.final
 class EtcdEndpoint(_message.Message):
+    """One endpoint of etcd."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ADDRESS_FIELD_NUMBER: _builtins.int
@@ -1185,11 +1201,15 @@ class EtcdEndpoint(_message.Message):
     DATABASE_BYTES_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     address: _builtins.str
+    """Host and port, as given."""
     trouble: _builtins.str
     """Why it does not answer, or what it warns of; empty when it is well."""
     leads: _builtins.bool
+    """Whether this member of etcd leads the others."""
     database_bytes: _builtins.int
+    """What its database takes on disk."""
     version: _builtins.str
+    """Version of its software."""
     def __init__(
         self,
         *,

@@ -24,10 +24,10 @@ A refused call ends with a gRPC status whose details hold a google.rpc.ErrorInfo
 message is one plain line for a person and may change; programs use the reason. INVALID_ARGUMENT for
 bytes or fields that cannot be read also carries google.rpc.BadRequest, naming the request field.
 RESOURCE_EXHAUSTED and UNAVAILABLE also carry google.rpc.RetryInfo: how long to wait before the same
-request is sent again. Any call may end with RATE_LIMITED: `where` is "address" (its calls), "refusals" (what
-it submits is refused too often) or "agency" (what the agency appends). INTERNAL, or any status without ErrorInfo, is a fault of the node or of the
-connection, not of the request; gRPC itself answers RESOURCE_EXHAUSTED to a message above its size
-limit.
+request is sent again. Any call may end with RATE_LIMITED: `where` is "address" (its calls), "refusals"
+(what it submits is refused too often) or "agency" (what the agency appends). INTERNAL, or any status
+without ErrorInfo, is a fault of the node or of the connection, not of the request; gRPC itself answers
+RESOURCE_EXHAUSTED to a message above its size limit.
 
   reason                        gRPC code            what it means; metadata beyond `where` and `fix`
   ----------------------------  -------------------  ----------------------------------------------------
@@ -129,10 +129,11 @@ class LedgerServiceStub:
     FOREIGN_RECORD); NOT_FOUND (UNKNOWN_AGENCY, UNKNOWN_TYPE); UNAUTHENTICATED (KEY_UNKNOWN,
     SIGNATURE_INVALID); PERMISSION_DENIED (KEY_ENDED, KEY_STOLEN, KEY_USE, TOO_FEW_SIGNATURES,
     AGENCY_SUSPENDED, TYPE_NOT_PERMITTED, NOT_ENTITLED); FAILED_PRECONDITION (WRONG_LEDGER,
-    CLAIMED_TIME_OUTSIDE_WINDOW, SUBJECT_INVALID, STATUS_FINAL, ENVELOPE_MISSING, ENVELOPE_WRONG_RECIPIENT);
-    ALREADY_EXISTS (DUPLICATE_ISSUE, DUPLICATE_ATTEST, ALREADY_ANSWERED); ABORTED (STATUS_STALE);
+    CLAIMED_TIME_OUTSIDE_WINDOW, SUBJECT_INVALID, STATUS_FINAL, ENVELOPE_MISSING, ENVELOPE_WRONG_RECIPIENT,
+    REFUSED_BY_PEER); ALREADY_EXISTS (DUPLICATE_ISSUE, DUPLICATE_ATTEST, ALREADY_ANSWERED);
+    ABORTED (STATUS_STALE);
     RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, RATE_LIMITED, DISK_FULL);
-    UNAVAILABLE (READ_ONLY, STOPPING).
+    UNAVAILABLE (READ_ONLY, NO_LEADER, NO_MAJORITY, OUTCOME_UNKNOWN, MIRROR, STOPPING).
     """
     SubmitBulk: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.SubmitBulkRequest, _ledger_pb2.SubmitBulkResponse]
     """Appends up to 64 submissions in one call. Each stands alone: one refused does not stop the others.
@@ -295,10 +296,11 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     FOREIGN_RECORD); NOT_FOUND (UNKNOWN_AGENCY, UNKNOWN_TYPE); UNAUTHENTICATED (KEY_UNKNOWN,
     SIGNATURE_INVALID); PERMISSION_DENIED (KEY_ENDED, KEY_STOLEN, KEY_USE, TOO_FEW_SIGNATURES,
     AGENCY_SUSPENDED, TYPE_NOT_PERMITTED, NOT_ENTITLED); FAILED_PRECONDITION (WRONG_LEDGER,
-    CLAIMED_TIME_OUTSIDE_WINDOW, SUBJECT_INVALID, STATUS_FINAL, ENVELOPE_MISSING, ENVELOPE_WRONG_RECIPIENT);
-    ALREADY_EXISTS (DUPLICATE_ISSUE, DUPLICATE_ATTEST, ALREADY_ANSWERED); ABORTED (STATUS_STALE);
+    CLAIMED_TIME_OUTSIDE_WINDOW, SUBJECT_INVALID, STATUS_FINAL, ENVELOPE_MISSING, ENVELOPE_WRONG_RECIPIENT,
+    REFUSED_BY_PEER); ALREADY_EXISTS (DUPLICATE_ISSUE, DUPLICATE_ATTEST, ALREADY_ANSWERED);
+    ABORTED (STATUS_STALE);
     RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, RATE_LIMITED, DISK_FULL);
-    UNAVAILABLE (READ_ONLY, STOPPING).
+    UNAVAILABLE (READ_ONLY, NO_LEADER, NO_MAJORITY, OUTCOME_UNKNOWN, MIRROR, STOPPING).
     """
     SubmitBulk: _aio.UnaryUnaryMultiCallable[_ledger_pb2.SubmitBulkRequest, _ledger_pb2.SubmitBulkResponse]  # type: ignore[assignment]
     """Appends up to 64 submissions in one call. Each stands alone: one refused does not stop the others.
@@ -470,10 +472,11 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         FOREIGN_RECORD); NOT_FOUND (UNKNOWN_AGENCY, UNKNOWN_TYPE); UNAUTHENTICATED (KEY_UNKNOWN,
         SIGNATURE_INVALID); PERMISSION_DENIED (KEY_ENDED, KEY_STOLEN, KEY_USE, TOO_FEW_SIGNATURES,
         AGENCY_SUSPENDED, TYPE_NOT_PERMITTED, NOT_ENTITLED); FAILED_PRECONDITION (WRONG_LEDGER,
-        CLAIMED_TIME_OUTSIDE_WINDOW, SUBJECT_INVALID, STATUS_FINAL, ENVELOPE_MISSING, ENVELOPE_WRONG_RECIPIENT);
-        ALREADY_EXISTS (DUPLICATE_ISSUE, DUPLICATE_ATTEST, ALREADY_ANSWERED); ABORTED (STATUS_STALE);
+        CLAIMED_TIME_OUTSIDE_WINDOW, SUBJECT_INVALID, STATUS_FINAL, ENVELOPE_MISSING, ENVELOPE_WRONG_RECIPIENT,
+        REFUSED_BY_PEER); ALREADY_EXISTS (DUPLICATE_ISSUE, DUPLICATE_ATTEST, ALREADY_ANSWERED);
+        ABORTED (STATUS_STALE);
         RESOURCE_EXHAUSTED (DAILY_CAP, QUEUE_FULL, RATE_LIMITED, DISK_FULL);
-        UNAVAILABLE (READ_ONLY, STOPPING).
+        UNAVAILABLE (READ_ONLY, NO_LEADER, NO_MAJORITY, OUTCOME_UNKNOWN, MIRROR, STOPPING).
         """
 
     @_abc_1.abstractmethod
