@@ -491,9 +491,14 @@ class Store:
 
     # --- writing ---
 
-    def apply(self, block: CandidateBlock, note: bytes | None = None) -> None:
+    def sync(self) -> None:
+        """Make durable what was applied without being so. One fsync."""
+        self._db.sync()
+
+    def apply(self, block: CandidateBlock, note: bytes | None = None, *, durable: bool = True) -> None:
         """Write a block and all that follows from it, durably: one batch, one fsync.
 
+        Not ``durable``: a crash before the next :meth:`sync` may lose it, and all blocks behind it.
         ``note`` is its signed checkpoint, for whoever has that from others. Applying the block that is
         the head already does nothing. Raises Conflict for a block that does not extend the store; any
         other error leaves the outcome unknown until :meth:`reopen`.
@@ -519,7 +524,8 @@ class Store:
         if note is not None:
             batch.put(CHECKPOINTS, codec.u64(block.head.size), note)
         self._db.write(batch)
-        self._db.sync()
+        if durable:
+            self._db.sync()
         self._head, self._state, self._tail = block.head, block.transition.state, tail
         self._prepared -= settled
 

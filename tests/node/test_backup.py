@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -262,12 +263,12 @@ def test_a_restore_that_is_cut_short_goes_on(
     apply = Store.apply
     count = 0
 
-    def crash(self: Store, *arguments: object) -> None:
+    def crash(self: Store, *arguments: Any, **more: Any) -> None:
         nonlocal count
         count += 1
         if count > after:
             raise KeyboardInterrupt
-        apply(self, *arguments)  # type: ignore[arg-type]
+        apply(self, *arguments, **more)
 
     monkeypatch.setattr(Store, "apply", crash)
     with pytest.raises(KeyboardInterrupt):

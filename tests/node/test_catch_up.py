@@ -282,10 +282,13 @@ def test_a_checkpoint_that_is_not_the_blocks_is_refused(store: Store, signed_by:
         )
         return [replace(block, note=sign_checkpoint(checkpoint, [signer(signed_by)]))]
 
+    reached: list[Snapshot] = []
     with pytest.raises(PeerWrong, match="checkpoint") as caught:
-        bring(store, FakeSource(LOG, at_block(6, alter)))
+        bring(store, FakeSource(LOG, at_block(6, alter)), terms=Terms(reached=reached.append))
     assert "block 6" in caught.value.where
     assert holds(store, LOG, 6)
+    # What was proven and written before is told of, so that whoever keeps a snapshot can go on from it.
+    assert [at.head for at in reached] == [store.head()]
 
 
 def test_one_that_ends_early_is_named(store: Store) -> None:
