@@ -451,7 +451,12 @@ class Sequencer:
             if fault is not None:
                 self._answer(block, lambda _: fault, fault)
             else:
-                self._answer(block, self._found, None if self._holds(transition) else _not_written())
+                lost = error if isinstance(error, RetryableError) else _not_written()
+                self._answer(
+                    block,
+                    lambda entry: self._found(entry) or lost,
+                    None if self._holds(transition) else lost,
+                )
             return
         self._clock_agreed = True
         self.publications.publish(published)
@@ -507,8 +512,8 @@ class Sequencer:
         count = 0 if leaf_type(leaf) is LeafType.REGISTRY else SubmissionLeaf.decode(leaf).count
         return Placement(index, index + 1, count, info.number, info.size, info.time_ms, repeat)
 
-    def _found(self, entry: _Entry) -> Outcome:
-        """After a recovery: whether the log holds it, whatever the failed write had said."""
+    def _found(self, entry: _Entry) -> Placement | None:
+        """After a recovery: where the log holds it, whatever the failed write had said."""
         if entry.submission is not None:
             head = entry.submission.head
             genesis = self._committer.snapshot.head.ledger
@@ -518,9 +523,7 @@ class Sequencer:
                 self._store.leaf(entry.index) == entry.call.items[entry.position][0]
             )
             index = entry.index if same else None
-        if index is not None:
-            return self.placement(index, repeat=entry.repeat)
-        return _not_written()
+        return None if index is None else self.placement(index, repeat=entry.repeat)
 
     def _holds(self, transition: Transition) -> bool:
         """After a recovery: whether the block is in the log, whatever the failed write had said."""

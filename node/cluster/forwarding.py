@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import grpc
 import grpc.aio
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 FORWARD_S: Final = 30.0
 """How long the leader has; its caller's own deadline ends it sooner."""
+LOOK_S: Final = 0.25
+"""How often it is looked whether the leader still leads."""
+Answer = TypeVar("Answer")
 
 
 class Forwarding:
@@ -65,7 +68,8 @@ class Forwarding:
         )
         stub = await self._stub()
         try:
-            answer = await stub.SubmitBulk(request, timeout=FORWARD_S, metadata=to_hand_on())
+            call = stub.SubmitBulk(request, timeout=FORWARD_S, metadata=to_hand_on())
+            answer = await self._while_it_leads(call)
         except grpc.aio.AioRpcError as error:
             raise self._refusal(error) from None
         self._metrics.forwarded.inc(len(submissions))
@@ -80,7 +84,8 @@ class Forwarding:
         request = ledger_pb2.ChangeRegistryRequest(genesis=genesis, leaf=leaf)
         stub = await self._stub()
         try:
-            answer = await stub.ChangeRegistry(request, timeout=FORWARD_S, metadata=to_hand_on())
+            call = stub.ChangeRegistry(request, timeout=FORWARD_S, metadata=to_hand_on())
+            answer = await self._while_it_leads(call)
         except grpc.aio.AioRpcError as error:
             raise self._refusal(error) from None
         self._metrics.forwarded.inc()
@@ -109,6 +114,25 @@ class Forwarding:
             )
             self._made_of = wanted
         return LedgerServiceStub(self._channel)
+
+    async def _while_it_leads(self, call: Awaitable[Answer]) -> Answer:
+        """The leader's answer. One that stands still, or is cut off, gives none: not after another leads.
+
+        Raises AioRpcError, NoLeader.
+        """
+        leader = self._member.leader
+        answering = asyncio.ensure_future(call)
+        try:
+            while not (await asyncio.wait({answering}, timeout=LOOK_S))[0]:
+                if self._member.leader != leader:
+                    raise NoLeader(
+                        f"{leader} led, did not answer, and leads no more",
+                        fix="send the same again: it was committed, or not",
+                        retry_ms=200,
+                    )
+            return answering.result()
+        finally:
+            answering.cancel()
 
     def _refusal(self, error: grpc.aio.AioRpcError) -> ForwardedRefusal | RetryableError:
         status: status_pb2.Status | None = None

@@ -7,6 +7,7 @@ term, or raises the alarm. Whatever it is, it goes on serving reads, and answers
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -47,13 +48,18 @@ from node.config import Address
 from node.copies import Copies
 from node.disk import FreeBytes, free_bytes
 from node.errors import (
+    BlockRefusedByPeer,
     ClockUnsound,
+    DiskFull,
     NodeError,
     NoLeader,
     NotLeading,
     PeerError,
     PeerWrong,
+    ReadOnly,
     RetryableError,
+    StoreBehindMark,
+    StoreDamaged,
 )
 from node.head import Head
 from node.journal import candidate_block
@@ -64,7 +70,12 @@ from node.store import Snapshot, Store
 from node.tls import TlsCredentials
 
 POLL_S: Final = 1.0
+UNFIT_S: Final = 15.0
+"""So long a member leaves the lead to others whose own disk, store or clock has failed it as a leader."""
+_BEARS_S: Final = 2.0
+"""So long a leader bears such a fault, which may pass."""
 FOUND_HEAR_S: Final = 2.0
+_OWN_FAULT: Final = "its own fault"
 _TERM_LOOK_S: Final = 0.1
 STORE_FAILED: Final = "STORE_FAILED"
 _log = structlog.get_logger("node.cluster")
@@ -116,6 +127,9 @@ class ClusterMember:
         self._peers: Peers | None = None
         self._sequencer: Sequencer | None = None
         self._leader: str | None = None
+        self._process = secrets.token_bytes(16)
+        self._unfit = ""
+        self._unfit_until = 0.0
         self._fault: RetryableError | None = NoLeader("this member has just started", retry_ms=200)
         self._told = ""
         self._answer_hooks: tuple[Callable[[], None], ...] = ()
@@ -243,6 +257,7 @@ class ClusterMember:
             leads=self.leads,
             trouble=self.alarm,
             genesis=self.genesis,
+            process=self._process,
         )
 
     # --- what peers tell ---
@@ -314,7 +329,16 @@ class ClusterMember:
         assert head is not None
         members = self._read_members()
         if standing is not Standing.LEVEL:
-            self._level(standing, head)
+            try:
+                self._level(standing, head)
+            except BlockRefusedByPeer as error:
+                raise ReadOnly(
+                    f"block {head.block}, which the cluster has decided, breaks the rules by this member's"
+                    f" store: {error.what}",
+                    where=error.where,
+                    fix="its store or its software is not like the others': stop the node, run `sudur node"
+                    " fsck --repair`, or move its data and mark away and have it replaced",
+                ) from error
         self._fetch_release()
         leader = self._lease.leader()
         self._leader = None if leader is None else leader.decode()
@@ -328,15 +352,27 @@ class ClusterMember:
             )
         if self.replica.trouble:
             raise NoLeader(self.replica.trouble, fix="see the node's log; run `sudur node fsck`")
+        if time.monotonic() < self._unfit_until:
+            raise NoLeader(f"this member does not lead for now: {self._unfit}", retry_ms=1_000)
         if not self._lease.campaign():
             self.nudge()  # another was faster, and is there at the next look
             raise NoLeader("an election is under way", retry_ms=200)
         try:
             self._lead(members)
+        except (StoreDamaged, StoreBehindMark, ReadOnly) as error:
+            if not isinstance(error, EtcdAlarm):
+                self._be_unfit(error)
+            raise
         finally:
             self._lease.resign()
             self._leader = None
         self.nudge()
+
+    def _be_unfit(self, error: NodeError) -> None:
+        """Leave the lead to others for a while: what is wrong is wrong here, not with them."""
+        self._unfit = str(error)
+        self._unfit_until = time.monotonic() + UNFIT_S
+        _log.error("unfit to lead", reason=self._unfit, fix=error.fix)
 
     # --- who is a member ---
 
@@ -365,13 +401,20 @@ class ClusterMember:
                 where="members",
                 fix="it serves reads; have it added with `sudur cluster member`",
             )
-        if (listed.name, listed.peer) != (self.settings.name, self.settings.peer):
+        link = PeerLink(listed.name, listed.peer, self._peer_tls)
+        try:
+            there = link.hear()
+        except PeerError as error:
+            raise NoLeader(f"this member does not reach itself at {listed.peer}: {error.what}") from None
+        finally:
+            link.close()
+        if there.process != self._process:
             raise MemberUnknown(
-                f"its mark is that of member {listed.name} at {listed.peer}, and this is"
-                f" {self.settings.name} at {self.settings.peer}: it is a copy, or has moved",
+                f"at {listed.peer}, where the list has member {listed.name}, another process answers: this is"
+                " a copy of it, or it has moved",
                 where="members",
                 fix="a copy: stop it, and delete its data and mark. Moved: remove it and add it again with"
-                " `sudur cluster member`, with data but a new mark",
+                " `sudur cluster member`, with its data and a new mark",
             )
 
     def _may_found(self) -> bool:
@@ -620,16 +663,10 @@ class ClusterMember:
         why = "failed"
         try:
             look = time.monotonic() + POLL_S
-            while True:
-                if self._stopping.is_set():
-                    why = "stopping"
-                    break
-                if not self._lease.held:
-                    why = "lease lost"
-                    break
-                if sequencer.over:
-                    why = "another decides"
-                    break
+            well = time.monotonic()
+            while not (why := self._why_over(sequencer, well)):
+                if not _is_own(sequencer.fault):
+                    well = time.monotonic()
                 if time.monotonic() >= look:
                     look = time.monotonic() + POLL_S
                     if self._list_changed(members):
@@ -638,11 +675,26 @@ class ClusterMember:
                 self._nudge.wait(_TERM_LOOK_S)
                 self._nudge.clear()
         finally:
+            fault = sequencer.fault
             self._sequencer = None
             self._fault = NoLeader("the term has just ended", retry_ms=200)
             sequencer.stop()
             self._observer.term_ended(why)
             _log.info("term ended", why=why)
+            if fault is not None and why == _OWN_FAULT:
+                self._be_unfit(fault)
+
+    def _why_over(self, sequencer: Sequencer, well: float) -> str:
+        """Why a term is over; empty while it is not. ``well``: when this node last had no fault of its own."""
+        if self._stopping.is_set():
+            return "stopping"
+        if not self._lease.held:
+            return "lease lost"
+        if sequencer.over:
+            return "another decides"
+        if time.monotonic() - well > _BEARS_S:
+            return _OWN_FAULT
+        return ""
 
     def _supported_rules(self) -> frozenset[int]:
         """The rules that all members' software has: a later version may only come when nobody is left behind.
@@ -686,6 +738,11 @@ class ClusterMember:
     def _answered(self) -> None:
         for hook in self._answer_hooks:
             hook()
+
+
+def _is_own(fault: RetryableError | None) -> bool:
+    """Whether it is this node's disk, store or clock that is at fault, and another would do better."""
+    return isinstance(fault, DiskFull | ReadOnly) and not isinstance(fault, EtcdAlarm)
 
 
 def _block(heard: Heard) -> int:

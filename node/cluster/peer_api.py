@@ -69,6 +69,7 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
             leads=heard.leads,
             trouble=heard.trouble,
             genesis=heard.genesis,
+            process=heard.process,
         )
 
     async def Prepare(  # noqa: N802

@@ -64,6 +64,7 @@ class Heard:
     leads: bool
     trouble: str
     genesis: bytes
+    process: bytes
 
 
 class PeerLink:
@@ -320,4 +321,5 @@ def _heard(answer: Any, name: str) -> Heard:
         leads=answer.leads,
         trouble=answer.trouble,
         genesis=answer.genesis,
+        process=answer.process,
     )

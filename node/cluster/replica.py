@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
+import structlog
+
 from ledger import rules
 from ledger.checkpoints import open_checkpoint
 from ledger.errors import BlockRefused, FormatError, SudurError
@@ -23,13 +25,14 @@ from ledger.state import State
 from ledger.submissions import pack, unpack
 from ledger.tree import Tree
 from node.cluster.protocol import Readiness, applied, enter_epoch, freeze, may_apply, may_prepare
-from node.errors import BlockRefusedByPeer, Conflict, NotFound, ReadOnly, StoreBehindMark
+from node.errors import BlockRefusedByPeer, Conflict, NotFound, ReadOnly, StoreBehindMark, StoreDamaged
 from node.head import Head, Vote
 from node.journal import CandidateBlock, candidate_block
 from node.mark import Mark
 from node.publish import Published
 from node.store import Snapshot, Store
 
+_log: Final = structlog.get_logger("node.cluster")
 _LEAF: Final = re.compile(r"leaf (\d+)")
 _OLDEST_NOTE: Final = 64
 """So many blocks back a start looks for a released checkpoint; a crash loses but the newest few."""
@@ -49,6 +52,7 @@ class Replica:
         self._candidates: dict[bytes, CandidateBlock] = {}
         self._snapshot: Snapshot | None = None
         self._failed: Exception | None = None
+        self._damage = ""
         self._busy = False
         self._load()
 
@@ -86,7 +90,7 @@ class Replica:
     def trouble(self) -> str:
         """Why this copy cannot be written to; empty when it can."""
         failed = self._failed
-        return "" if failed is None else f"its store failed: {failed}"
+        return self._damage if failed is None else f"its store failed: {failed}"
 
     def root_after(self, block: int) -> tuple[int, bytes] | None:
         """(size, root) after a block that is applied here."""
@@ -320,6 +324,11 @@ class Replica:
                 self._recover()
             try:
                 yield
+            except StoreDamaged as error:
+                if not self._damage:
+                    _log.error("store damaged", error=str(error), fix=error.fix)
+                self._damage = str(error)
+                raise
             except (SudurError, AssertionError):
                 raise
             except Exception as error:

@@ -283,7 +283,7 @@ class Cluster:
             node.spawn()
 
     def clone(self, of: Node, *, port: int | None = None) -> Node:
-        """Another process on a copy of a node's data and mark; ``port``: for its peers, else any."""
+        """Another process on a copy of a node's data and mark; ``port``: for its peers (0: a free one)."""
         place = replace(self.place(of.name), data=self.directory / f"clone of {of.name}")
         if port is not None:
             place = replace(place, peer=port)

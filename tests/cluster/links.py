@@ -49,6 +49,10 @@ class Link:
     def state(self) -> State:
         return self._state
 
+    @property
+    def cut(self) -> bool:
+        return self._state is State.CUT
+
     def set(self, state: State) -> None:
         """Takes effect before this returns."""
         asyncio.run_coroutine_threadsafe(self._set(state), self._loop).result()
@@ -67,15 +71,10 @@ class Link:
         """Return once something may come through."""
         await self._moving.wait()
 
-    @property
-    def is_cut(self) -> bool:
-        """Whether connections end."""
-        return self._state is State.CUT
-
     async def carry(self, near: asyncio.StreamReader, back: asyncio.StreamWriter, target: int) -> None:
         """One connection, until either side ends it."""
         await self.passing()
-        if self.is_cut:
+        if self.cut:
             back.transport.abort()
             return
         try:
@@ -86,7 +85,7 @@ class Link:
             return
         self._open |= {back, on}
         try:
-            if self.is_cut:
+            if self.cut:
                 return
             await asyncio.gather(self._pass_on(near, on), self._pass_on(far, back))
         finally:
@@ -186,7 +185,7 @@ class Links:
             assert task is not None
             self._tasks.add(task)
             try:
-                who = caller or self._who(back.get_extra_info("peername")[1])
+                who = caller or self._who(back.get_extra_info("peername")[1], port)
                 await self.link(who, called).carry(near, back, target)
             except asyncio.CancelledError:
                 pass  # we are closing; asyncio would log it
@@ -196,23 +195,23 @@ class Links:
 
         self._servers.append(await asyncio.start_server(serve, "127.0.0.1", port))
 
-    def _who(self, port: int) -> str:
-        """Whose socket on this machine has the port."""
-        inode = _inode(port)
+    def _who(self, port: int, to: int) -> str:
+        """Whose socket on this machine is connected from one port to the other."""
+        socket = f"socket:[{_inode(port, to)}]"
         for name, pid in self._callers().items():
-            if f"socket:[{inode}]" in _descriptors(pid):
+            if socket in _descriptors(pid):
                 return name
         return "somebody"
 
 
-def _inode(port: int) -> str:
-    wanted = f":{port:04X}"
+def _inode(port: int, to: int) -> str:
+    """Of the calling end of a connection; another may have the same port, and another target."""
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             fields = line.split()
-            if fields[1].endswith(wanted):
+            if fields[1].endswith(f":{port:04X}") and fields[2].endswith(f":{to:04X}"):
                 return fields[9]
-    return ""
+    return "none"
 
 
 def _descriptors(pid: int) -> set[str]:

@@ -1,4 +1,4 @@
-"""Clients that load a cluster while it is being broken, what they are told, and whether all of it is true."""
+"""Clients that load a cluster while it is being broken, what they were told, and whether it is true."""
 
 from __future__ import annotations
 

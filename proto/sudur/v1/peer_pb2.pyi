@@ -53,6 +53,7 @@ class HearResponse(_message.Message):
     LEADS_FIELD_NUMBER: _builtins.int
     TROUBLE_FIELD_NUMBER: _builtins.int
     GENESIS_FIELD_NUMBER: _builtins.int
+    PROCESS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, as `--name` gave it."""
     vote: _builtins.bytes
@@ -69,6 +70,8 @@ class HearResponse(_message.Message):
     """Why it cannot vote or lead at present; empty when it can."""
     genesis: _builtins.bytes
     """G of the ledger that it serves."""
+    process: _builtins.bytes
+    """Random bytes of this very process: so it finds out whether it is itself where the list says it is."""
     @_builtins.property
     def rules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Versions of the rules that its software has."""
@@ -85,10 +88,11 @@ class HearResponse(_message.Message):
         leads: _builtins.bool = ...,
         trouble: _builtins.str = ...,
         genesis: _builtins.bytes = ...,
+        process: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["genesis", b"genesis", "leads", b"leads", "name", b"name", "released", b"released", "rules", b"rules", "software_version", b"software_version", "time_ms", b"time_ms", "trouble", b"trouble", "vote", b"vote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["genesis", b"genesis", "leads", b"leads", "name", b"name", "process", b"process", "released", b"released", "rules", b"rules", "software_version", b"software_version", "time_ms", b"time_ms", "trouble", b"trouble", "vote", b"vote"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

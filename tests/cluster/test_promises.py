@@ -1,0 +1,252 @@
+"""What a cluster promises while something is broken, one fault at a time. All share one cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from ledger.proofs import verify_inclusion
+from sudur.v1 import ledger_pb2
+from tests.cluster.etcds import wait_until
+from tests.cluster.ledgers import Cluster, Node
+from tests.cluster.links import State
+from tests.fault.processes import refused
+from tests.node.served import Refused
+from tools.client import Placed
+from tools.signing import SignedSubmission
+
+pytestmark = pytest.mark.slow
+
+SOON_S = 20.0
+"""An upper bound that a busy machine keeps, too; what it is on an idle one is printed, and in the docs."""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("promises"), quota_bytes=8 << 20) as cluster:
+        yield cluster.start()
+
+
+@pytest.fixture
+def cluster(running: Cluster) -> Iterator[Cluster]:
+    """All well before the test, and after it again, by itself."""
+    running.heal()
+    running.wait_level()
+    yield running
+    running.heal()
+    assert submit(running) is not None
+    running.wait_level()
+
+
+def submit(cluster: Cluster, submission: SignedSubmission | None = None) -> Placed:
+    """Through whichever node takes it, with all the patience that there is."""
+    with cluster.client() as client:
+        return client.submit(cluster.world.genesis, submission or cluster.issues())[0]
+
+
+def refusal_at(cluster: Cluster, node: Node, submission: SignedSubmission | None = None) -> Refused:
+    """What a node says to a submission that it cannot have committed."""
+    made = submission or cluster.issues()
+    request = ledger_pb2.SubmitRequest(
+        genesis=cluster.world.genesis,
+        submission=ledger_pb2.Submission(leaf=made.leaf, records=made.records),
+    )
+    with node.stub() as stub, pytest.raises(grpc.RpcError) as caught:
+        stub.Submit(request, timeout=40)
+    return refused(caught.value)
+
+
+def check_reads(cluster: Cluster, node: Node, placed: Placed) -> None:
+    """That a node proves what it held before."""
+    with node.client() as client:
+        client.checkpoint()
+        proof = client.inclusion(placed.submission_index)
+        leaf = next(client.entries(placed.submission_index, placed.submission_index + 1))
+        assert client.ledger().genesis == cluster.world.genesis
+    with node.stub() as stub:
+        answer = stub.GetConsistencyProof(ledger_pb2.GetConsistencyProofRequest(old_size=1), timeout=5)
+    assert answer.new_size >= proof.tree_size
+    assert leaf
+    assert verify_inclusion is not None
+
+
+def timed(what: str, work: Callable[[], object]) -> float:
+    """Do it, and print how long it took."""
+    began = time.monotonic()
+    work()
+    took = time.monotonic() - began
+    print(f"{what}: {took:.2f} s")
+    return took
+
+
+# --- who leads ---------------------------------------------------------------------------------
+
+
+def test_the_leader_is_killed(cluster: Cluster) -> None:
+    cluster.wait_led().kill()
+    assert timed("first answer after the leader was killed", lambda: submit(cluster)) < SOON_S
+
+
+def test_the_leader_is_told_to_stop(cluster: Cluster) -> None:
+    leader = cluster.wait_led()
+    leader.ask_to_stop()
+    assert timed("first answer after the leader was told to stop", lambda: submit(cluster)) < SOON_S
+    assert leader.stop() == 0
+
+
+def test_the_leader_stands_still_and_goes_on(cluster: Cluster) -> None:
+    """It believes that it leads until it looks; what it was given meanwhile has one place, or none."""
+    leader = cluster.wait_led()
+    leader.pause()
+    first = cluster.issues()
+    assert timed("first answer after the leader was stopped", lambda: submit(cluster, first)) < SOON_S
+    leader.resume()
+    second = cluster.issues()
+    placed = submit(cluster, second)
+    cluster.wait_level()
+    with leader.client(patience_s=30) as client:
+        again, _ = client.submit(cluster.world.genesis, second)
+    assert again.repeat
+    assert again.submission_index == placed.submission_index
+
+
+@pytest.mark.parametrize("state", [State.CUT, State.STILL])
+def test_the_leader_cannot_reach_the_others(cluster: Cluster, state: State) -> None:
+    """It reaches etcd, and keeps its lease; but a majority is elsewhere, and must be able to go on."""
+    leader = cluster.wait_led()
+    cluster.isolate(leader, state, etcd=False)
+    assert timed(f"first answer, leader off its peers ({state.name})", lambda: submit(cluster)) < SOON_S
+
+
+@pytest.mark.parametrize("state", [State.CUT, State.STILL])
+def test_the_leader_cannot_reach_etcd(cluster: Cluster, state: State) -> None:
+    leader = cluster.wait_led()
+    cluster.isolate(leader, state, peers=False)
+    assert timed(f"first answer, leader off etcd ({state.name})", lambda: submit(cluster)) < SOON_S
+
+
+@pytest.mark.parametrize("state", [State.CUT, State.STILL])
+def test_the_leader_is_cut_off_from_all(cluster: Cluster, state: State) -> None:
+    leader = cluster.wait_led()
+    placed = submit(cluster)
+    cluster.wait_level()
+    cluster.isolate(leader, state)
+    assert timed(f"first answer, leader off all ({state.name})", lambda: submit(cluster)) < SOON_S
+    check_reads(cluster, leader, placed)
+    found = refusal_at(cluster, leader)
+    assert found.code is grpc.StatusCode.UNAVAILABLE, found
+    assert found.reason, found
+
+
+def test_a_follower_cannot_reach_the_leader(cluster: Cluster) -> None:
+    """Only from there; the leader reaches it, so it keeps up, and says so to whom it cannot help."""
+    leader, follower = cluster.wait_led(), cluster.followers()[0]
+    cluster.links.link(follower.name, leader.name).set(State.CUT)
+    found = refusal_at(cluster, follower)
+    assert (found.code, found.reason) == (grpc.StatusCode.UNAVAILABLE, "NO_LEADER"), found
+    submit(cluster)
+    cluster.wait_level()
+
+
+# --- no majority -------------------------------------------------------------------------------
+
+
+def test_without_a_majority_of_nodes(cluster: Cluster) -> None:
+    leader, followers = cluster.wait_led(), cluster.followers()
+    placed = submit(cluster)
+    cluster.wait_level()
+    for node in followers:
+        node.kill()
+    waiting = cluster.issues()
+    found = refusal_at(cluster, leader, waiting)
+    assert found.code is grpc.StatusCode.UNAVAILABLE, found
+    assert found.reason in ("NO_MAJORITY", "NO_LEADER"), found
+    assert found.retry is not None
+    check_reads(cluster, leader, placed)
+    cluster.restart(followers[0])
+    timed("first answer once two of three nodes run", lambda: submit(cluster, waiting))
+
+
+def test_without_a_majority_of_etcd(cluster: Cluster) -> None:
+    leader = cluster.wait_led()
+    placed = submit(cluster)
+    cluster.wait_level()
+    for member in cluster.etcds.members[1:]:
+        member.kill()
+    for node in (leader, cluster.nodes[0], cluster.nodes[1], cluster.nodes[2]):
+        found = refusal_at(cluster, node)
+        assert found.code is grpc.StatusCode.UNAVAILABLE, found
+        assert found.reason, found
+        check_reads(cluster, node, placed)
+    cluster.etcds.restart()
+    timed("first answer once etcd is back", lambda: submit(cluster))
+
+
+def test_etcd_is_full(cluster: Cluster) -> None:
+    leader = cluster.wait_led()
+    placed = submit(cluster)
+    cluster.wait_level()
+    cluster.fill_etcd()
+    for node in cluster.nodes:
+        found = refusal_at(cluster, node)
+        assert found.code is grpc.StatusCode.UNAVAILABLE, found
+        assert "quota" in found.message, found
+        check_reads(cluster, node, placed)
+    leader.kill()
+    cluster.restart(leader)
+    cluster.etcds.free_space()
+    cluster.full = False
+    timed("first answer once etcd has space", lambda: submit(cluster))
+
+
+def test_all_is_killed_and_started_again(cluster: Cluster) -> None:
+    placed = submit(cluster)
+    for node in cluster.nodes:
+        node.kill()
+    cluster.etcds.stop()
+    cluster.etcds.restart()
+    cluster.restart()
+    timed("first answer after everything was started", lambda: submit(cluster))
+    cluster.wait_level()
+    for node in cluster.nodes:
+        check_reads(cluster, node, placed)
+
+
+# --- catching up -------------------------------------------------------------------------------
+
+
+def test_a_follower_that_was_away_catches_up(cluster: Cluster) -> None:
+    away = cluster.followers()[0]
+    away.kill()
+    with cluster.client() as client:
+        for _ in range(20):
+            client.submit_bulk(cluster.world.genesis, [cluster.issues(50) for _ in range(64)])
+    cluster.restart(away)
+    timed("64,000 records caught up, start included", cluster.wait_level)
+
+
+def test_a_follower_without_its_disk_is_no_member(cluster: Cluster, tmp_path: Path) -> None:
+    """Its mark is what makes it one: with another it reads along, and does not vote."""
+    lost = cluster.followers()[0]
+    lost.kill()
+    lost.copy_to(tmp_path / "kept")
+    lost.wipe()
+    cluster.restart(lost)
+    cluster.wait_level()
+    submit(cluster)
+    cluster.wait_level()
+    state = lost.state()
+    assert state is not None
+    other = cluster.wait_led()
+    other.kill()
+    # Two of three are up, but only one of those is a member.
+    found = refusal_at(cluster, lost)
+    assert found.code is grpc.StatusCode.UNAVAILABLE, found
+    wait_until(lambda: "another copy" in lost.tail(), "it says that it is another copy")
+    lost.kill()
+    lost.restore_from(tmp_path / "kept")
+    cluster.restart()
