@@ -453,11 +453,12 @@ class ClusterMember:
         members = Members.of_members(listed, 1)
         transition = rules.genesis(leaf)
         block = candidate_block(None, Tree.empty(), transition, pack(transition.leaves), members=1)
-        self._etcd.swap(
+        answer = self._etcd.swap(
             [Guard(self._keys.head, None), Guard(self._keys.members, None)],
             [Put(self._keys.head, block.head.encode()), Put(self._keys.members, members.encode())],
         )
-        _log.info("founded", members=[one.name for one in listed])
+        if answer.done:
+            _log.info("founded", members=[one.name for one in listed])
         return self._journal.head()
 
     # --- catching up ---
