@@ -76,6 +76,7 @@ _BEARS_S: Final = 2.0
 """So long a leader bears such a fault, which may pass."""
 FOUND_HEAR_S: Final = 2.0
 _OWN_FAULT: Final = "its own fault"
+_NO_MAJORITY: Final = "no majority"
 _TERM_LOOK_S: Final = 0.1
 STORE_FAILED: Final = "STORE_FAILED"
 _log = structlog.get_logger("node.cluster")
@@ -682,11 +683,11 @@ class ClusterMember:
             sequencer.stop()
             self._observer.term_ended(why)
             _log.info("term ended", why=why)
-            if fault is not None and why == _OWN_FAULT:
-                self._be_unfit(fault)
+            if why in (_OWN_FAULT, _NO_MAJORITY):
+                self._be_unfit(fault or NoMajority("too few members answered while it led", where="peers"))
 
     def _why_over(self, sequencer: Sequencer, well: float) -> str:
-        """Why a term is over; empty while it is not. ``well``: when this node last had no fault of its own."""
+        """Why a term is over; empty while it is not. ``well``: when this node last had no own fault."""
         if self._stopping.is_set():
             return "stopping"
         if not self._lease.held:
@@ -695,6 +696,9 @@ class ClusterMember:
             return "another decides"
         if time.monotonic() - well > _BEARS_S:
             return _OWN_FAULT
+        if sequencer.failing_s > _BEARS_S:
+            # It reaches etcd and too few others. They may reach each other.
+            return _NO_MAJORITY
         return ""
 
     def _supported_rules(self) -> frozenset[int]:
