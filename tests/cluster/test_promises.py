@@ -246,7 +246,7 @@ def test_a_follower_without_its_disk_is_no_member(cluster: Cluster, tmp_path: Pa
     # Two of three are up, but only one of those is a member.
     found = refusal_at(cluster, lost)
     assert found.code is grpc.StatusCode.UNAVAILABLE, found
-    wait_until(lambda: "another copy" in lost.tail(), "it says that it is another copy")
+    wait_until(lambda: "a mark of its own" in lost.tail(), "it says that it is another one")
     lost.kill()
     lost.restore_from(tmp_path / "kept")
     cluster.restart()
