@@ -13,9 +13,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
+
+from benchmarks.ingest import fill
 from benchmarks.report import Row, markdown
+from benchmarks.serve import serving
 from ledger import rules
+from ledger.checkpoints import parse_checkpoint
 from ledger.hashing import leaf_hash
+from ledger.notes import parse_note
 from ledger.records import MAX_RECORDS
 from ledger.submissions import pack
 from ledger.tree import Tree
@@ -23,12 +29,14 @@ from node.block_source import StoredBlocks
 from node.catch_up import TrustedHead, catch_up
 from node.head import Head
 from node.journal import candidate_block
+from node.remote_blocks import CHANNEL_OPTIONS, RemoteBlocks
 from node.store import Store
 from tests.ledger.world import World, issue
 
 BULKS = 2_048
 BULKS_A_BLOCK = 64
 SINGLE = 1_500
+REMOTE = 524_288
 
 
 def run(directory: Path) -> list[Row]:
@@ -46,12 +54,37 @@ def run(directory: Path) -> list[Row]:
     for number in range(SINGLE):
         single.submit(1, [issue(1, f"single {number}")])
     return [
-        *_rows(directory / "bulk", bulk, "in blocks of 16,448 leaves", "≥ 100,000/s"),
-        *_rows(directory / "single", single, "in blocks of three leaves", ""),
+        _row(directory / "bulk", bulk, "in blocks of 16,448 leaves", "≥ 100,000/s"),
+        _row(directory / "single", single, "in blocks of three leaves", ""),
+        _remote_row(directory),
     ]
 
 
-def _rows(directory: Path, world: World, what: str, target: str) -> list[Row]:
+def _remote_row(directory: Path) -> Row:
+    """From a node that runs as a process of its own, with both on this machine's cores."""
+    with serving(directory / "node") as node:
+        fill(node.grpc, REMOTE)
+        store = Store(directory / "copy")
+        with grpc.insecure_channel(node.grpc, options=CHANNEL_OPTIONS) as link:
+            source = RemoteBlocks(link, node.grpc)
+            ledger = source.ledger()
+            newest = parse_checkpoint(parse_note(ledger.checkpoint).text)
+            trusted = TrustedHead(newest.size, newest.root)
+            seconds = _timed(
+                lambda: catch_up(store, source, lambda *_: trusted, genesis=ledger.genesis, until=newest.size)
+            )
+        store.close()
+    return Row(
+        f"catch-up of {newest.size:,} leaves over gRPC from a node process",
+        newest.size / seconds,
+        "leaves/s",
+        f"{source.received / seconds / (1 << 20):.1f} MiB/s",
+        None,
+        "≥ 100,000/s",
+    )
+
+
+def _row(directory: Path, world: World, what: str, target: str) -> Row:
     packed = [pack(block) for block in world.blocks]
     size = world.state.size
     source = Store(directory / "source")
@@ -67,16 +100,14 @@ def _rows(directory: Path, world: World, what: str, target: str) -> list[Row]:
     assert target_store.head() == head
     target_store.close()
     source.close()
-    return [
-        Row(
-            f"catch-up of {size:,} leaves {what}",
-            size / seconds,
-            "leaves/s",
-            f"bare replay into a store {size / bare:,.0f} leaves/s",
-            seconds / bare,
-            target,
-        )
-    ]
+    return Row(
+        f"catch-up of {size:,} leaves {what}",
+        size / seconds,
+        "leaves/s",
+        f"bare replay into a store {size / bare:,.0f} leaves/s",
+        seconds / bare,
+        target,
+    )
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from operator import itemgetter
 from types import TracebackType
 from typing import Final, Self
 
@@ -51,7 +52,7 @@ FETCHED_BYTES: Final = 32 << 20
 """What is fetched ahead of the checking, at most, but for the one block that passes it."""
 SLOWEST: Final = 4_096
 """Bytes a second that a source has to give at least, once its patience is used up."""
-_SEAL: Final = bytes((LeafType.SEAL,))
+_SEAL: Final = int(LeafType.SEAL)
 _LEAST_FETCHED: Final = 256
 """What a small block counts for at least, as the objects that hold it weigh something too."""
 _JOIN_S: Final = 5.0
@@ -261,13 +262,13 @@ class Run:
             seal = Seal.decode(leaves[-1] if leaves else b"")
         except FormatError as error:
             raise self._wrong(f"what came is no block: {error}") from error
-        seals = [i for i, leaf in enumerate(leaves[:-1]) if leaf[1:2] == _SEAL]
-        if seals or seal.block != self.next:
-            raise self._wrong(
-                f"leaf {self.tree.size + seals[0]} seals a block within it"
-                if seals
-                else f"its seal is that of block {seal.block}"
-            )
+        if min(map(len, leaves)) < 2:
+            raise self._wrong("what came is no block: a leaf has less than 2 bytes")
+        within = bytes(map(itemgetter(1), leaves)).index(_SEAL)
+        if within != len(leaves) - 1:
+            raise self._wrong(f"leaf {self.tree.size + within} seals a block within it")
+        if seal.block != self.next:
+            raise self._wrong(f"its seal is that of block {seal.block}")
         if self.next == 0 and leaf_hash(leaves[0]) != self._genesis:
             raise self._wrong(
                 f"it is of another ledger: its genesis is {leaf_hash(leaves[0]).hex()}, not"

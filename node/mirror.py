@@ -142,6 +142,7 @@ class Mirror:
         self._thread = threading.Thread(target=self._follow, name="mirror")
         self._when_ready: list[Callable[[], object]] = []
         self._at: Snapshot | None = None
+        self._doubtful = False
         self._linking = threading.Lock()
         self._link: grpc.Channel | None = None
         if store.head() is not None:
@@ -314,13 +315,17 @@ class Mirror:
         if fault != self._contact.fault:
             level("link down", address=address, error=fault, contact_age_ms=self.contact_age_ms)
         self._contact = replace(self._contact, address=address, fault=fault)
-        if not isinstance(error, SudurError):
-            # A write may have failed: only what is read anew can be gone on from.
-            self._at = None
-            self.store.reopen()
+        # A write may have failed: only what is read anew can be gone on from.
+        self._doubtful = self._doubtful or not isinstance(error, SudurError)
 
     def _follow_one(self, address: str) -> None:
         """Follow one node until it fails or the mirror stops. Raises what catch-up does."""
+        if self._doubtful:
+            self.store.reopen()
+            self._at = None if self.store.head() is None else self.store.load()
+            if self._at is not None:
+                self._publish(self._at)
+            self._doubtful = False
         with self._linked(address) as link:
             source = RemoteBlocks(link, address, follow=True)
             newest = self._greet(source)

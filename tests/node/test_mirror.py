@@ -30,6 +30,7 @@ from node.run_mirror import RunningMirror, start_mirror
 from sudur.v1 import ledger_pb2 as pb
 from sudur.v1 import ledger_pb2_grpc
 from tests.ledger.world import ORIGIN, issue, log_key
+from tests.node.faults import Faults, FaultyDatabase, How, Step
 from tests.node.served import Served, refused, serve, settings
 from tests.node.slow_link import Line, SlowLink
 
@@ -194,6 +195,25 @@ async def test_a_mirror_of_a_mirror(served: Served, tmp_path: Path) -> None:
         await served.submit()
         await two.until(lambda: two.size == served.size)
         await same_answers(served, two)
+
+
+@pytest.mark.parametrize("how", How)
+@pytest.mark.parametrize("step", [Step.WRITE_BLOCK, Step.SYNC_BLOCK, Step.SYNC_MARK])
+async def test_a_write_that_fails_is_made_up_for(
+    served: Served, tmp_path: Path, step: Step, how: How
+) -> None:
+    faults = Faults()
+    core = replace(QUICK, database=lambda path: FaultyDatabase(path, faults), sync_mark=faults.sync_mark)
+    known, address = trusted(served), str(served.node.grpc)
+    async with mirroring(tmp_path / "mirror", known, address, core=core) as mirrored:
+        await mirrored.until(lambda: mirrored.size == served.size)
+        faults.arm(step, how)
+        await served.submit()
+        await mirrored.until(lambda: faults.struck)
+        await mirrored.until(lambda: mirrored.size == served.size)
+        await same_answers(served, mirrored)
+    report = run_fsck(tmp_path / "mirror", log_keys=known.log_keys)
+    assert report.sound, str(report)
 
 
 # --- no link -----------------------------------------------------------------------------------
