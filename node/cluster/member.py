@@ -66,14 +66,16 @@ from node.tls import TlsCredentials
 POLL_S: Final = 1.0
 FOUND_HEAR_S: Final = 2.0
 _TERM_LOOK_S: Final = 0.1
+_MOST_MISSED: Final = 2
+"""So many times in a row a leader may fail to hear a majority, before it lets another try."""
 STORE_FAILED: Final = "STORE_FAILED"
 _log = structlog.get_logger("node.cluster")
 
 
 @dataclass(frozen=True, slots=True)
 class MemberSettings:
-    """``name``: its own; ``peer``: where it listens for the other members; ``founding``: names of all first
-    members and where the others reach them, to found the ledger in etcd with if it was not founded yet."""
+    """``name``: its own; ``peer``: where the other members reach it; ``founding``: names and addresses of
+    all first members, to found the ledger in etcd with if it was not founded yet."""
 
     name: str
     peer: Address
@@ -328,11 +330,16 @@ class ClusterMember:
             )
         if self.replica.trouble:
             raise NoLeader(self.replica.trouble, fix="see the node's log; run `sudur node fsck`")
+        # Heard before the lease is taken: who cannot reach a majority leaves it to those who can.
+        peers = self._peers
+        assert peers is not None
+        heard = peers.hear(hearing(len(members)) - 1)
+        self._check_clock(heard)
         if not self._lease.campaign():
             self.nudge()  # another was faster, and is there at the next look
             raise NoLeader("an election is under way", retry_ms=200)
         try:
-            self._lead(members)
+            self._lead(members, peers, heard)
         finally:
             self._lease.resign()
             self._leader = None
@@ -382,8 +389,7 @@ class ClusterMember:
         """Put block 0 and the list of members into etcd, once all of them have said that they are new."""
         leaf = self.settings.genesis_leaf
         assert leaf is not None
-        own = dict(self.settings.founding).get(self.settings.name, self.settings.peer)
-        listed = [ListedMember(self.settings.name, self.replica.vote.member, own)]
+        listed = [ListedMember(self.settings.name, self.replica.vote.member, self.settings.peer)]
         for name, address in self.settings.founding:
             if name == self.settings.name:
                 continue
@@ -567,12 +573,8 @@ class ClusterMember:
 
     # --- leading ---
 
-    def _lead(self, members: Members) -> None:
-        """One term: from the hearing of marks to the loss of the lease."""
-        peers = self._peers
-        assert peers is not None
-        heard = peers.hear(hearing(len(members)) - 1)
-        self._check_clock(heard)
+    def _lead(self, members: Members, peers: Peers, heard: Sequence[Heard]) -> None:
+        """One term, from the marks that were heard to the loss of the lease, or of a majority."""
         # A journal of the term's own: what it pins begins here, after the marks were heard.
         journal = EtcdJournal(self._etcd, self._keys, members.encode())
         try:
@@ -593,12 +595,12 @@ class ClusterMember:
                 # The next change of the list has to find this one on a majority's disks.
                 self._seal_alone(committer)
             self._publish(committer.published)
-            self._reign(committer, members)
+            self._reign(committer, members, peers)
         finally:
             journal.close()
 
-    def _reign(self, committer: Committer, members: Members) -> None:
-        """Take submissions, until the lease is lost, another decides, or the list of members changes."""
+    def _reign(self, committer: Committer, members: Members, peers: Peers) -> None:
+        """Take submissions, until the lease or the majority is lost, another decides, or the list changes."""
         sequencer = Sequencer(
             self._store,
             committer,
@@ -619,7 +621,7 @@ class ClusterMember:
         self._observer.term_begun()
         why = "failed"
         try:
-            look = time.monotonic() + POLL_S
+            look, missed = time.monotonic() + POLL_S, 0
             while True:
                 if self._stopping.is_set():
                     why = "stopping"
@@ -631,6 +633,11 @@ class ClusterMember:
                     why = "another decides"
                     break
                 if time.monotonic() >= look:
+                    missed = 0 if _has_majority(peers) else missed + 1
+                    if missed == _MOST_MISSED:
+                        why = "no majority"
+                        self._lease.resign()  # before this term's last block: another may reach one
+                        break
                     look = time.monotonic() + POLL_S
                     if self._list_changed(members):
                         why = "the list of members changed"
@@ -686,6 +693,14 @@ class ClusterMember:
     def _answered(self) -> None:
         for hook in self._answer_hooks:
             hook()
+
+
+def _has_majority(peers: Peers) -> bool:
+    try:
+        peers.hear(hearing(len(peers.members)) - 1)
+    except NoMajority:
+        return False
+    return True
 
 
 def _block(heard: Heard) -> int:
