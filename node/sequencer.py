@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -175,7 +174,6 @@ class Sequencer:
         self.publications = publications
         self._fault: RetryableError | None = None
         self._over: NotLeading | None = None
-        self._failing_since: float | None = None
         self._broken = False
         self._clock_agreed = settings.clock_is_right
         self._finished: list[_Call] = []
@@ -192,12 +190,6 @@ class Sequencer:
     def over(self) -> bool:
         """Whether somebody else decides by now: this sequencer commits nothing any more."""
         return self._over is not None
-
-    @property
-    def failing_s(self) -> float:
-        """For how long no block has been committed although one was tried; 0 when the last one was."""
-        since = self._failing_since
-        return 0.0 if since is None else time.monotonic() - since
 
     @property
     def queued(self) -> tuple[int, int]:
@@ -454,7 +446,6 @@ class Sequencer:
             else:
                 report("commit_failed", error, log=_LOG)
             self._broken = True
-            self._failing_since = self._failing_since or time.monotonic()
             self._fault = self._end(error) if isinstance(error, Conflict) else self._look()
             fault = self._fault
             if fault is not None:
@@ -468,7 +459,6 @@ class Sequencer:
                 )
             return
         self._clock_agreed = True
-        self._failing_since = None
         self.publications.publish(published)
         state = transition.state
         first = transition.first_index

@@ -112,6 +112,10 @@ def start(
     ] = "",
     name: Annotated[str, typer.Option(metavar="NAME", help="This member's name, as n1.")] = "",
     peer: Annotated[str, typer.Option(metavar="ADDR", help="Where the other members reach this one.")] = "",
+    peer_listen: Annotated[
+        str,
+        typer.Option(metavar="ADDR", help="Where it listens for them, if not at --peer, as 0.0.0.0:7090."),
+    ] = "",
     members: Annotated[
         str,
         typer.Option(
@@ -242,7 +246,7 @@ def start(
         configure_logs(log_format.value)
         asyncio.run(run_mirror(settings, trusted, addresses, ready=ready, mirror_settings=core))
         return
-    cluster = _cluster(journal, name, peer, members)
+    cluster = _cluster(journal, name, peer, peer_listen, members)
     signers = open_log_keys(log_key or [], Passphrase(passphrase_file))
     leaf = None if genesis is None else read_file(genesis, MAX_LEAF_SIZE)
     configure_logs(log_format.value)
@@ -252,7 +256,7 @@ def start(
         asyncio.run(run_member(settings, cluster, signers, leaf, ready=ready))
 
 
-def _cluster(journal: str, name: str, peer: str, members: str) -> ClusterSettings | None:
+def _cluster(journal: str, name: str, peer: str, peer_listen: str, members: str) -> ClusterSettings | None:
     """How this node is a member of a cluster; None when it is a node alone. Raises Usage."""
     from node.cluster.etcd_client import parse_endpoints
     from node.cluster.members import check_name
@@ -261,7 +265,7 @@ def _cluster(journal: str, name: str, peer: str, members: str) -> ClusterSetting
     from node.errors import NodeError
 
     if not journal:
-        if name or peer or members:
+        if name or peer or peer_listen or members:
             raise Usage("--name, --peer and --members are for a member of a cluster", fix="give --journal")
         return None
     if not name or not peer:
@@ -278,7 +282,8 @@ def _cluster(journal: str, name: str, peer: str, members: str) -> ClusterSetting
         own = Address.parse(peer)
         if listed and (name, own) not in listed:
             raise Usage(f"{name}={peer} is not among them", where="--members", fix="list this member, too")
-        return ClusterSettings(check_name(name), parse_endpoints(journal), own, tuple(listed))
+        at = Address.parse(peer_listen) if peer_listen else None
+        return ClusterSettings(check_name(name), parse_endpoints(journal), own, tuple(listed), at)
     except NodeError as error:
         raise Usage(error.what, where=error.where, fix=error.fix) from None
 

@@ -76,16 +76,17 @@ _BEARS_S: Final = 2.0
 """So long a leader bears such a fault, which may pass."""
 FOUND_HEAR_S: Final = 2.0
 _OWN_FAULT: Final = "its own fault"
-_NO_MAJORITY: Final = "no majority"
 _TERM_LOOK_S: Final = 0.1
+_MOST_MISSED: Final = 2
+"""So many times in a row a leader may fail to hear a majority, before it lets another try."""
 STORE_FAILED: Final = "STORE_FAILED"
 _log = structlog.get_logger("node.cluster")
 
 
 @dataclass(frozen=True, slots=True)
 class MemberSettings:
-    """``name``: its own; ``peer``: where it listens for the other members; ``founding``: names of all first
-    members and where the others reach them, to found the ledger in etcd with if it was not founded yet."""
+    """``name``: its own; ``peer``: where the other members reach it; ``founding``: names and addresses of
+    all first members, to found the ledger in etcd with if it was not founded yet."""
 
     name: str
     peer: Address
@@ -355,11 +356,16 @@ class ClusterMember:
             raise NoLeader(self.replica.trouble, fix="see the node's log; run `sudur node fsck`")
         if time.monotonic() < self._unfit_until:
             raise NoLeader(f"this member does not lead for now: {self._unfit}", retry_ms=1_000)
+        # Heard before the lease is taken: who cannot reach a majority leaves it to those who can.
+        peers = self._peers
+        assert peers is not None
+        heard = peers.hear(hearing(len(members)) - 1)
+        self._check_clock(heard)
         if not self._lease.campaign():
             self.nudge()  # another was faster, and is there at the next look
             raise NoLeader("an election is under way", retry_ms=200)
         try:
-            self._lead(members)
+            self._lead(members, peers, heard)
         except (StoreDamaged, StoreBehindMark, ReadOnly) as error:
             if not isinstance(error, EtcdAlarm):
                 self._be_unfit(error)
@@ -426,8 +432,7 @@ class ClusterMember:
         """Put block 0 and the list of members into etcd, once all of them have said that they are new."""
         leaf = self.settings.genesis_leaf
         assert leaf is not None
-        own = dict(self.settings.founding).get(self.settings.name, self.settings.peer)
-        listed = [ListedMember(self.settings.name, self.replica.vote.member, own)]
+        listed = [ListedMember(self.settings.name, self.replica.vote.member, self.settings.peer)]
         for name, address in self.settings.founding:
             if name == self.settings.name:
                 continue
@@ -612,12 +617,8 @@ class ClusterMember:
 
     # --- leading ---
 
-    def _lead(self, members: Members) -> None:
-        """One term: from the hearing of marks to the loss of the lease."""
-        peers = self._peers
-        assert peers is not None
-        heard = peers.hear(hearing(len(members)) - 1)
-        self._check_clock(heard)
+    def _lead(self, members: Members, peers: Peers, heard: Sequence[Heard]) -> None:
+        """One term, from the marks that were heard to the loss of the lease, or of a majority."""
         # A journal of the term's own: what it pins begins here, after the marks were heard.
         journal = EtcdJournal(self._etcd, self._keys, members.encode())
         try:
@@ -638,12 +639,12 @@ class ClusterMember:
                 # The next change of the list has to find this one on a majority's disks.
                 self._seal_alone(committer)
             self._publish(committer.published)
-            self._reign(committer, members)
+            self._reign(committer, members, peers)
         finally:
             journal.close()
 
-    def _reign(self, committer: Committer, members: Members) -> None:
-        """Take submissions, until the lease is lost, another decides, or the list of members changes."""
+    def _reign(self, committer: Committer, members: Members, peers: Peers) -> None:
+        """Take submissions, until the lease or the majority is lost, another decides, or the list changes."""
         sequencer = Sequencer(
             self._store,
             committer,
@@ -665,11 +666,16 @@ class ClusterMember:
         why = "failed"
         try:
             look = time.monotonic() + POLL_S
-            well = time.monotonic()
+            well, missed = time.monotonic(), 0
             while not (why := self._why_over(sequencer, well)):
                 if not _is_own(sequencer.fault):
                     well = time.monotonic()
                 if time.monotonic() >= look:
+                    missed = 0 if _has_majority(peers) else missed + 1
+                    if missed == _MOST_MISSED:
+                        why = "no majority"
+                        self._lease.resign()  # before this term's last block: another may reach one
+                        break
                     look = time.monotonic() + POLL_S
                     if self._list_changed(members):
                         why = "the list of members changed"
@@ -683,8 +689,8 @@ class ClusterMember:
             sequencer.stop()
             self._observer.term_ended(why)
             _log.info("term ended", why=why)
-            if why in (_OWN_FAULT, _NO_MAJORITY):
-                self._be_unfit(fault or NoMajority("too few members answered while it led", where="peers"))
+            if fault is not None and why == _OWN_FAULT:
+                self._be_unfit(fault)
 
     def _why_over(self, sequencer: Sequencer, well: float) -> str:
         """Why a term is over; empty while it is not. ``well``: when this node last had no own fault."""
@@ -696,9 +702,6 @@ class ClusterMember:
             return "another decides"
         if time.monotonic() - well > _BEARS_S:
             return _OWN_FAULT
-        if sequencer.failing_s > _BEARS_S:
-            # It reaches etcd and too few others. They may reach each other.
-            return _NO_MAJORITY
         return ""
 
     def _supported_rules(self) -> frozenset[int]:
@@ -748,6 +751,14 @@ class ClusterMember:
 def _is_own(fault: RetryableError | None) -> bool:
     """Whether it is this node's disk, store or clock that is at fault, and another would do better."""
     return isinstance(fault, DiskFull | ReadOnly) and not isinstance(fault, EtcdAlarm)
+
+
+def _has_majority(peers: Peers) -> bool:
+    try:
+        peers.hear(hearing(len(peers.members)) - 1)
+    except NoMajority:
+        return False
+    return True
 
 
 def _block(heard: Heard) -> int:

@@ -45,13 +45,14 @@ _log = structlog.get_logger("node.run")
 
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
-    """``name``: this member's; ``etcd``: endpoints; ``peer``: where it listens for the others, and where they
-    reach it. ``founding``: all first members, given once, to found the ledger."""
+    """``name``: this member's; ``etcd``: endpoints; ``peer``: where the others reach it, and where it listens
+    unless ``listen`` says otherwise. ``founding``: all first members, given once, to found the ledger."""
 
     name: str
     etcd: tuple[str, ...]
     peer: Address
     founding: tuple[tuple[str, Address], ...] = ()
+    listen: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +97,14 @@ async def start_member(
     """A member that serves while the context lasts; None when told to stop before it could."""
     peer_tls = None if settings.peer_tls is None else TlsCredentials(settings.peer_tls, Purpose.MEMBER)
     etcd_tls = None if settings.etcd_tls is None else TlsCredentials(settings.etcd_tls, Purpose.CLIENT)
-    _check_plaintext(cluster.peer, peer_tls)
+    listen = cluster.listen or cluster.peer
+    _check_plaintext(listen, peer_tls)
     async with open_doors(settings) as doors, contextlib.AsyncExitStack() as stack:
         doors.metrics.certificates(*(one for one in (peer_tls, etcd_tls) if one is not None))
-        door = PeerDoor(cluster.peer, peer_tls)
+        door = PeerDoor(listen, peer_tls)
         stack.push_async_callback(door.stop)
-        peer = door.listen()
+        listening = door.listen()
+        peer = listening if cluster.listen is None else cluster.peer
         store, mark = stack.enter_context(_opened(settings))
         genesis = _genesis(store, genesis_leaf, settings.data_dir)
         counted = ClusterMetrics(doors.metrics)

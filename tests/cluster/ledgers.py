@@ -97,7 +97,8 @@ class Node:
             "data": str(place.data),
             "grpc": f"127.0.0.1:{place.grpc}",
             "http": f"127.0.0.1:{place.http}",
-            "peer": f"127.0.0.1:{place.peer}",
+            "peer": f"127.0.0.1:{place.listed}",
+            "listen": f"127.0.0.1:{place.peer}",
             "etcd": [f"127.0.0.1:{port}" for port in place.etcd],
             "members": [(name, f"127.0.0.1:{port}") for name, port in self.members],
         }
@@ -122,6 +123,10 @@ class Node:
     def stop(self) -> int:
         """SIGTERM; returns the exit code."""
         self.ask_to_stop()
+        return self.wait_stopped()
+
+    def wait_stopped(self) -> int:
+        """Until it has ended; returns the exit code."""
         assert self.process is not None
         code = self.process.wait(DEADLINE_S)
         self.process = None

@@ -31,6 +31,7 @@ def main(given: str) -> int:
         name=said["name"],
         etcd=tuple(said["etcd"]),
         peer=Address.parse(said["peer"]),
+        listen=Address.parse(said["listen"]),
         founding=tuple((name, Address.parse(at)) for name, at in said["members"]),
     )
 

@@ -95,7 +95,7 @@ def test_the_leader_is_told_to_stop(cluster: Cluster) -> None:
     leader = cluster.wait_led()
     leader.ask_to_stop()
     assert timed("first answer after the leader was told to stop", lambda: submit(cluster)) < SOON_S
-    assert leader.stop() == 0
+    assert leader.wait_stopped() == 0
 
 
 def test_the_leader_stands_still_and_goes_on(cluster: Cluster) -> None:
@@ -246,7 +246,7 @@ def test_a_follower_without_its_disk_is_no_member(cluster: Cluster, tmp_path: Pa
     # Two of three are up, but only one of those is a member.
     found = refusal_at(cluster, lost)
     assert found.code is grpc.StatusCode.UNAVAILABLE, found
-    wait_until(lambda: "a mark of its own" in lost.tail(), "it says that it is another one")
+    wait_until(lambda: "with a mark of its own" in lost.tail(), "it says that it is another")
     lost.kill()
     lost.restore_from(tmp_path / "kept")
     cluster.restart()
