@@ -698,6 +698,8 @@ class ClusterMember:
             return "stopping"
         if not self._lease.held:
             return "lease lost"
+        if self.replica.vote.is_frozen:
+            return "frozen"
         if sequencer.over:
             return "another decides"
         if time.monotonic() - well > _BEARS_S:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
 
@@ -17,6 +18,7 @@ from sudur.v1 import ledger_pb2
 FRESH_S: Final = 1.0
 """So long an answer is given again: however many ask, the members are asked once a second."""
 _HEAR_S: Final = 2.0
+_AT_ONCE: Final = 16
 
 
 class Overview:
@@ -45,24 +47,43 @@ class Overview:
             name=member.settings.name,
             leader=member.leader or "",
             trouble="" if fault is None else str(fault),
-            time_ms=time.time_ns() // 1_000_000,
         )
-        with suppress(NodeError):
-            head = member.decided()
-            if head is not None:
-                answer.head.CopyFrom(_head(head))
         peers = member.peers
-        if peers is not None:
-            answer.members_version = peers.members.version
-            for listed in peers.members.members:
-                link = next((one for one in peers.links if one.name == listed.name), None)
-                answer.members.append(self._own() if link is None else _other(link))
-        for endpoint in self._etcd.endpoints:
-            answer.etcd.append(self._endpoint(endpoint))
+        listed = () if peers is None else peers.members.members
+        links = {} if peers is None else {link.name: link for link in peers.links}
+        # All at once: whoever asks wants an answer most when some of them give none.
+        with ThreadPoolExecutor(_AT_ONCE) as asking:
+            decided = asking.submit(self._decided)
+            states = [asking.submit(self._state, links.get(one.name)) for one in listed]
+            endpoints = [asking.submit(self._endpoint, one) for one in self._etcd.endpoints]
+            head = decided.result()
+            found = [one.result() for one in states]
+            answer.etcd.extend(one.result() for one in endpoints)
+        if head is not None:
+            answer.head.CopyFrom(_head(head))
+        answer.members_version = 0 if peers is None else peers.members.version
+        # Each was heard at a moment of its own; told is what its clock would say now.
+        answer.time_ms = _now_ms()
+        for state, heard_ms in found:
+            state.time_ms += answer.time_ms - heard_ms if state.time_ms else 0
+            answer.members.append(state)
         return answer
 
-    def _own(self) -> ledger_pb2.ClusterMember:
-        return member_state(self._member.heard(self._software_version))
+    def _decided(self) -> Head | None:
+        with suppress(NodeError):
+            return self._member.decided()
+        return None
+
+    def _state(self, link: PeerLink | None) -> tuple[ledger_pb2.ClusterMember, int]:
+        """What a member says of itself (None: this one), and when it was heard by this clock."""
+        asked_ms = _now_ms()
+        if link is None:
+            return member_state(self._member.heard(self._software_version)), asked_ms
+        try:
+            state = member_state(link.hear(_HEAR_S))
+        except PeerError as error:
+            return ledger_pb2.ClusterMember(name=link.name, unheard=error.what), asked_ms
+        return state, (asked_ms + _now_ms()) // 2
 
     def _endpoint(self, address: str) -> ledger_pb2.EtcdEndpoint:
         try:
@@ -78,11 +99,8 @@ class Overview:
         )
 
 
-def _other(link: PeerLink) -> ledger_pb2.ClusterMember:
-    try:
-        return member_state(link.hear(_HEAR_S))
-    except PeerError as error:
-        return ledger_pb2.ClusterMember(name=link.name, unheard=error.what)
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def member_state(heard: Heard) -> ledger_pb2.ClusterMember:
