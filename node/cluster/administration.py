@@ -98,6 +98,15 @@ def reseed(cluster: Cluster, plan: ReseedPlan, say: Say) -> Reseeded:
         raise ReseedRefused("members of several ledgers answer", where="--peers")
     keys = Keys.of(genesis.pop())
     known, held = _known_members(cluster, keys, [heard.vote for heard in first.values()])
+    if not known and plan.survivors_only:
+        # Nodes that were never members, as one that was alone until now.
+        listed = [Member(one.name, one.vote.member, address) for address, one in first.items()]
+        known = {1: Members.of_members(listed, 1)}
+    if not known:
+        raise ReseedRefused(
+            "neither etcd nor a member knows who the members are",
+            fix="to make a cluster of a node that was alone, give --survivors-only",
+        )
     members = known[max(known)]
     links = {one.name: cluster.link(one.name, one.peer) for one in members.members}
     try:
@@ -150,10 +159,7 @@ def _known_members(
     found = cluster.etcd.get(keys.members)
     held = None if found is None else found.value
     lists = [Members.decode(value) for value in {held, *(vote.members for vote in votes)} if value]
-    known = {one.version: one for one in lists}
-    if not known:
-        raise ReseedRefused("neither etcd nor a member knows who the members are")
-    return known, held
+    return {one.version: one for one in lists}, held
 
 
 def _hear_members(

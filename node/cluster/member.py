@@ -393,8 +393,7 @@ class ClusterMember:
             self._peers = Peers(members, self.replica.vote.member, self._peer_tls, self._observer)
             if known is not None:
                 known.close()
-        if self.replica.snapshot is not None:
-            self.replica.know_members(value)
+        self.replica.know_members(value)
         return members
 
     def _check_listed(self, members: Members) -> None:

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import grpc
 
@@ -138,12 +138,12 @@ class PeerLink:
     def hear(self, timeout_s: float = HEAR_S) -> Heard:
         """Its vote, and how it is. Raises PeerError."""
         request = peer_pb2.HearRequest()
-        return _heard(self.call(lambda stub, s: stub.Hear(request, timeout=s), timeout_s), self.name)
+        return _heard(self.call(lambda stub, s: stub.Hear(request, timeout=s), timeout_s))
 
     def freeze(self, epoch: int) -> Heard:
         """Have it vote no more before ``epoch``. Raises PeerError."""
         request = peer_pb2.FreezeRequest(epoch=epoch)
-        return _heard(self.call(lambda stub, s: stub.Freeze(request, timeout=s)), self.name)
+        return _heard(self.call(lambda stub, s: stub.Freeze(request, timeout=s)))
 
     def body(self, number: int, digest: bytes) -> bytes:
         """The packed leaves of a block that is held there. Raises PeerError."""
@@ -309,10 +309,10 @@ def _known(heard: Heard, members: Members, name: str) -> Heard:
     return heard
 
 
-def _heard(answer: Any, name: str) -> Heard:
+def _heard(answer: peer_pb2.HearResponse) -> Heard:
     vote, _ = Vote.read(answer.vote)
     return Heard(
-        name=name,
+        name=answer.name,
         vote=vote,
         time_ms=answer.time_ms,
         rules=tuple(answer.rules),
