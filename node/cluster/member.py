@@ -301,6 +301,8 @@ class ClusterMember:
     def _tell(self, fault: RetryableError | None) -> None:
         """Say once what is the matter, and that it is over."""
         self._fault = fault
+        if isinstance(fault, EtcdAlarm):
+            self._leader = None  # whoever it was
         text = "" if fault is None else f"{type(fault).__name__}: {fault}"
         if text != self._told:
             self._told = text
