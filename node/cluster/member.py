@@ -242,10 +242,6 @@ class ClusterMember:
         if self._peers is not None:
             self._peers.close()
 
-    def decided(self) -> Head | None:
-        """What etcd holds. Linearizable, about 1 ms. Raises EtcdUnavailable."""
-        return self._journal.head()
-
     def heard(self, software: str) -> Heard:
         """What this member says of itself. Never waits for a disk."""
         publications = self._publications
