@@ -303,7 +303,7 @@ class ClusterMember:
             if fault is None:
                 _log.info("well", leader=self._leader)
             else:
-                _log.warning("trouble", reason=text, fix=fault.fix)
+                _log.warning("trouble", reason=fault.code, what=fault.what, where=fault.where, fix=fault.fix)
 
     def _wait(self) -> None:
         """Until the leader changes, a nudge, or a second has passed."""
