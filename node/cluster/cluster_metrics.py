@@ -24,7 +24,7 @@ _CALL_BUCKETS: Final = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.03, 0.06, 0
 
 
 class ClusterMetrics(Observer):
-    """Counts what an observer is told. Costs about 2 µs a time."""
+    """Counts what an observer is told. Costs some µs a time."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics

@@ -242,10 +242,6 @@ class ClusterMember:
         if self._peers is not None:
             self._peers.close()
 
-    def decided(self) -> Head | None:
-        """What etcd holds. Linearizable, about 1 ms. Raises EtcdUnavailable."""
-        return self._journal.head()
-
     def heard(self, software: str) -> Heard:
         """What this member says of itself. Never waits for a disk."""
         publications = self._publications
@@ -309,7 +305,7 @@ class ClusterMember:
             if fault is None:
                 _log.info("well", leader=self._leader)
             else:
-                _log.warning("trouble", reason=text, fix=fault.fix)
+                _log.warning("trouble", reason=fault.code, what=fault.what, where=fault.where, fix=fault.fix)
 
     def _wait(self) -> None:
         """Until the leader changes, a nudge, or a second has passed."""

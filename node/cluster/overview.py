@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Final
 
 from node.cluster.etcd_client import EtcdClient
+from node.cluster.etcd_journal import Keys
 from node.cluster.member import ClusterMember
 from node.cluster.peers import Heard, PeerLink
 from node.errors import NodeError, PeerError
@@ -18,6 +19,7 @@ from sudur.v1 import ledger_pb2
 FRESH_S: Final = 1.0
 """So long an answer is given again: however many ask, the members are asked once a second."""
 _HEAR_S: Final = 2.0
+_ETCD_S: Final = 2.0
 _AT_ONCE: Final = 16
 
 
@@ -71,7 +73,8 @@ class Overview:
 
     def _decided(self) -> Head | None:
         with suppress(NodeError):
-            return self._member.decided()
+            found = self._etcd.get(Keys.of(self._member.genesis).head, deadline_s=_ETCD_S)
+            return None if found is None else Head.decode(found.value)
         return None
 
     def _state(self, link: PeerLink | None) -> tuple[ledger_pb2.ClusterMember, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, MutableMapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,14 @@ import pytest
 import structlog
 from structlog.contextvars import merge_contextvars
 
+from node.cluster.cluster_metrics import ClusterMetrics
+from node.cluster.etcd_client import EtcdClient
 from node.commit import STEPS
+from node.errors import EtcdUnavailable
+from node.metrics import Metrics
 from node.request_ids import HEADER
 from sudur.v1 import ledger_pb2
-from tests.cluster.etcds import Etcds
+from tests.cluster.etcds import Etcds, free_ports
 from tests.cluster.serving import Cluster, Node, cluster, until
 
 
@@ -96,6 +102,50 @@ async def rounds_made(nodes: Cluster) -> bool:
 
 async def said(node: Node, series: str, value: float) -> bool:
     return (await node.values()).get(series) == value
+
+
+async def test_an_etcd_that_was_wiped_is_an_alarm(tmp_path: Path, etcds_of_one: Etcds) -> None:
+    async with cluster(tmp_path, etcds_of_one) as nodes:
+        await nodes.leader.served.enrol()
+        await until(lambda: level(nodes), "all members level")
+        before = await nodes.leader.values()
+        assert before['sudur_cluster_alarm{reason="ETCD_ABSENT"}'] == 0
+        await asyncio.to_thread(etcds_of_one.wipe)
+        for one in nodes.nodes:
+            await until(
+                lambda one=one: said(one, 'sudur_cluster_alarm{reason="ETCD_ABSENT"}', 1),
+                f"{one.name} raises the alarm",
+            )
+            values = await one.values()
+            assert (values["sudur_cluster_leads"], values["sudur_read_only"]) == (0, 1)
+            assert values["sudur_block_number"] == before["sudur_block_number"], "it serves what it has"
+            answer = await one.served.http.get("/readyz")
+            assert (answer.status_code, "ETCD_ABSENT" in answer.text) == (503, True)
+            state = await one.served.stub.GetCluster(ledger_pb2.GetClusterRequest())
+            assert "etcd holds no head" in state.trouble
+            assert abs(state.time_ms - state.members[0].time_ms) < 1_000
+
+
+def test_tries_of_calls_to_etcd_are_counted() -> None:
+    counted = ClusterMetrics(Metrics("test"))
+    (port,) = free_ports(1)
+    with (
+        closing(EtcdClient([f"127.0.0.1:{port}"], deadline_s=0.2, observer=counted)) as client,
+        pytest.raises(EtcdUnavailable),
+    ):
+        client.get(b"key")
+    found = {
+        name: counted.registry.get_sample_value(name, labels)
+        for name, labels in (
+            ("sudur_etcd_calls_total", {"kind": "read", "code": "UNAVAILABLE"}),
+            ("sudur_etcd_call_seconds_count", {"kind": "read"}),
+            ("sudur_etcd_retries_total", {"kind": "read"}),
+        )
+    }
+    tries, timed, again = found.values()
+    assert tries == timed
+    assert again is not None
+    assert tries == again + 1 >= 2
 
 
 async def test_one_id_finds_the_lines_on_both_nodes(
