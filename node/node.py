@@ -84,6 +84,7 @@ class LedgerNode(LedgerCopy):
         try:
             store = Store(data_dir / DATABASE_DIRECTORY, database=settings.database)
             try:
+                _check_alone(mark, store)
                 if store.head() is None and mark.note is not None:
                     raise StoreBehindMark(
                         "this node has released checkpoints of a ledger that is not here any more",
@@ -133,6 +134,7 @@ class LedgerNode(LedgerCopy):
         try:
             store = Store(data_dir / DATABASE_DIRECTORY, database=settings.database)
             try:
+                _check_alone(mark, store)
                 if store.head() is None and mark.note is None:
                     raise NotFound(
                         "no ledger was begun here", where=str(data_dir), fix="start it with --genesis"
@@ -200,6 +202,17 @@ def default_mark_path(data_dir: Path) -> Path:
 def holds_database(data_dir: Path) -> bool:
     """Whether there is a database at all; a ledger in it is for :meth:`LedgerNode.open` to find."""
     return (data_dir / DATABASE_DIRECTORY / "CURRENT").exists()
+
+
+def _check_alone(mark: Mark, store: Store) -> None:
+    """That this is not a member of a cluster, which must decide nothing by itself. Raises NodeError."""
+    head = store.head()
+    if mark.vote.members or mark.vote.is_frozen or (head is not None and head.members > 0):
+        raise NodeError(
+            "this is a member of a cluster: alone it would fork the log",
+            where=str(store.path),
+            fix="start it with --journal, as it was started before",
+        )
 
 
 def _check_named(genesis_leaf: bytes, signers: Sequence[Signer]) -> None:

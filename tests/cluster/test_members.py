@@ -13,6 +13,7 @@ import pytest
 
 from ledger.checkpoints import parse_checkpoint
 from ledger.notes import parse_note
+from node.errors import NodeError
 from tests.cluster.etcds import wait_until
 from tests.cluster.ledgers import ROOT, Cluster, Node
 from tests.cluster.load import Load, audit
@@ -137,6 +138,19 @@ def test_the_last_survivor_is_a_cluster_again(cluster: Cluster) -> None:
     survivor.kill()
     with cluster.client() as client:
         client.submit(cluster.world.genesis, cluster.issues())
+
+
+def test_a_member_does_not_decide_alone(cluster: Cluster) -> None:
+    cluster.start()
+    cluster.wait_level()
+    node = cluster.nodes[0]
+    node.stop()
+    with pytest.raises(NodeError, match="member of a cluster"):
+        cluster.world.open(node.data)
+    with pytest.raises(NodeError, match="member of a cluster"):
+        cluster.world.create(node.data)
+    cluster.restart(node)
+    cluster.wait_level()
 
 
 def test_a_node_that_was_alone_becomes_a_cluster(cluster: Cluster) -> None:
