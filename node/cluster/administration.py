@@ -330,7 +330,7 @@ def _change(
     while True:
         try:
             return _try_change(cluster, keys, changed, say)
-        except (ChangeRefused, Conflict) as error:
+        except (ChangeRefused, Conflict, PeerError) as error:
             lasting = isinstance(error, ChangeRefused) and error.where
             if lasting or time.monotonic() >= until:
                 raise

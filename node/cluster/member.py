@@ -12,28 +12,24 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 import structlog
 
 from ledger import rules
-from ledger.errors import SudurError, VerificationError
-from ledger.proofs import verify_consistency
+from ledger.errors import SudurError
 from ledger.signatures import Signer
 from ledger.submissions import pack
-from ledger.tree import Tree
-from node.catch_up import Terms, TrustedHead, catch_up
 from node.clock import Clock, check_first_seal, seal_time
 from node.cluster.cluster_copies import ClusterCopies
 from node.cluster.errors import EtcdAlarm, MemberUnknown, NoMajority
-from node.cluster.etcd_client import EtcdClient, Guard, Put
+from node.cluster.etcd_client import EtcdClient
 from node.cluster.etcd_journal import EtcdJournal, Keys, MemberList
+from node.cluster.founding import found, may_found
 from node.cluster.lease import LeaderLease
-from node.cluster.members import Member as ListedMember
+from node.cluster.levelling import Levelling
+from node.cluster.member_settings import MemberSettings
 from node.cluster.members import Members
-from node.cluster.observer import UNOBSERVED, Observer
 from node.cluster.peers import Heard, PeerLink, Peers
 from node.cluster.protocol import (
     MOST_CLOCK_OFFSET_MS,
@@ -44,9 +40,7 @@ from node.cluster.protocol import (
 )
 from node.cluster.replica import Replica
 from node.commit import Committer
-from node.config import Address
 from node.copies import Copies
-from node.disk import FreeBytes, free_bytes
 from node.errors import (
     BlockRefusedByPeer,
     ClockUnsound,
@@ -55,18 +49,16 @@ from node.errors import (
     NoLeader,
     NotLeading,
     PeerError,
-    PeerWrong,
     ReadOnly,
     RetryableError,
     StoreBehindMark,
     StoreDamaged,
 )
 from node.head import Head
-from node.journal import candidate_block
 from node.logs import report
 from node.publish import Publications, Published
-from node.sequencer import Abandon, Done, Sequencer, SequencerSettings
-from node.store import Snapshot, Store
+from node.sequencer import Abandon, Done, Sequencer
+from node.store import Store
 from node.tls import TlsCredentials
 
 POLL_S: Final = 1.0
@@ -74,28 +66,12 @@ UNFIT_S: Final = 15.0
 """So long a member leaves the lead to others whose own disk, store or clock has failed it as a leader."""
 _BEARS_S: Final = 2.0
 """So long a leader bears such a fault, which may pass."""
-FOUND_HEAR_S: Final = 2.0
 _OWN_FAULT: Final = "its own fault"
 _TERM_LOOK_S: Final = 0.1
 _MOST_MISSED: Final = 2
 """So many times in a row a leader may fail to hear a majority, before it lets another try."""
 STORE_FAILED: Final = "STORE_FAILED"
 _log = structlog.get_logger("node.cluster")
-
-
-@dataclass(frozen=True, slots=True)
-class MemberSettings:
-    """``name``: its own; ``peer``: where the other members reach it; ``founding``: names and addresses of
-    all first members, to found the ledger in etcd with if it was not founded yet."""
-
-    name: str
-    peer: Address
-    genesis_leaf: bytes | None = None
-    founding: tuple[tuple[str, Address], ...] = ()
-    data_dir: Path = Path()
-    sequencer: SequencerSettings = field(default_factory=SequencerSettings)
-    free: FreeBytes = free_bytes
-    observer: Observer = UNOBSERVED
 
 
 class ClusterMember:
@@ -141,6 +117,9 @@ class ClusterMember:
         self._thread: threading.Thread | None = None
         self._publishing = threading.Lock()
         self._publications: Publications | None = None
+        self._levelling = Levelling(
+            store, replica, genesis, settings.genesis_leaf, settings.observer, self._stopping
+        )
         newest = replica.newest_released()
         if newest is not None:
             self._publish(newest)
@@ -321,8 +300,9 @@ class ClusterMember:
         # The vote first: a leader may have more applied here while etcd answers, and etcd is not behind then.
         vote = self.replica.vote
         head = self._journal.head()
-        if head is None and self.settings.founding and self._may_found():
-            head = self._found()
+        if head is None and may_found(self.settings, vote):
+            found(self.settings, self.genesis, vote.member, self._etcd, self._peer_tls)
+            head = self._journal.head()
         if head is not None:
             self._observer.decided(head.block)
         standing = judge_etcd(vote, head)
@@ -330,7 +310,7 @@ class ClusterMember:
         members = self._read_members()
         if standing is not Standing.LEVEL:
             try:
-                self._level(standing, head)
+                self._levelling.level(standing, head, self._peers)
             except BlockRefusedByPeer as error:
                 raise ReadOnly(
                     f"block {head.block}, which the cluster has decided, breaks the rules by this member's"
@@ -421,179 +401,7 @@ class ClusterMember:
                 " `sudur cluster member`, with its data and a new mark",
             )
 
-    def _may_found(self) -> bool:
-        vote = self.replica.vote
-        return self.settings.genesis_leaf is not None and (vote.head is None or vote.head.block == 0)
-
-    def _found(self) -> Head | None:
-        """Put block 0 and the list of members into etcd, once all of them have said that they are new."""
-        leaf = self.settings.genesis_leaf
-        assert leaf is not None
-        listed = [ListedMember(self.settings.name, self.replica.vote.member, self.settings.peer)]
-        for name, address in self.settings.founding:
-            if name == self.settings.name:
-                continue
-            link = PeerLink(name, address, self._peer_tls)
-            try:
-                heard = link.hear(FOUND_HEAR_S)
-            except PeerError as error:
-                raise NoLeader(
-                    f"a ledger is founded when all its members hear each other: {error}",
-                    where=name,
-                    retry_ms=500,
-                ) from None
-            finally:
-                link.close()
-            if heard.genesis != self.genesis:
-                raise NodeError("it was started with another genesis", where=name, fix="give all the same")
-            if heard.vote.head is not None and heard.vote.head.block > 0:
-                raise NodeError(
-                    f"it has applied block {heard.vote.head.block} already: etcd has lost this ledger",
-                    where=name,
-                    fix="run `sudur node reseed`; start without --members",
-                )
-            listed.append(ListedMember(name, heard.vote.member, address))
-        members = Members.of_members(listed, 1)
-        transition = rules.genesis(leaf)
-        block = candidate_block(None, Tree.empty(), transition, pack(transition.leaves), members=1)
-        answer = self._etcd.swap(
-            [Guard(self._keys.head, None), Guard(self._keys.members, None)],
-            [Put(self._keys.head, block.head.encode()), Put(self._keys.members, members.encode())],
-        )
-        if answer.done:
-            _log.info("founded", members=[one.name for one in listed])
-        return self._journal.head()
-
-    # --- catching up ---
-
-    def _level(self, standing: Standing, head: Head) -> None:
-        """Apply all that etcd holds, and enter its epoch."""
-        snapshot = self.replica.snapshot
-        if snapshot is None and head.block == 0 and self.settings.genesis_leaf is not None:
-            self.replica.found(self.settings.genesis_leaf, head)
-        elif snapshot is None or snapshot.head.block < head.block:
-            self._fetch(head)
-        elif standing is Standing.NEW_EPOCH and not snapshot.head.same_tree(head):
-            # The epoch was opened without the newest block here: no peer has one to show that by.
-            self._begin_anew(head)
-        if standing is Standing.NEW_EPOCH:
-            self.replica.enter(head)
-            _log.info("entered", epoch=head.epoch, block=head.block)
-
-    def _fetch(self, head: Head) -> None:
-        """Catch up to ``head`` from whichever peer has it."""
-        snapshot = self.replica.snapshot
-        missing = head.block if snapshot is None else head.block - snapshot.head.block
-        if snapshot is not None and missing == 1 and self._fetch_newest(head):
-            return
-        problems = []
-        for link in self._sources():
-            try:
-                self._stream(link, head)
-                return
-            except PeerError as error:
-                if isinstance(error, PeerWrong) and self._has_parted(link, head):
-                    self._begin_anew(head)
-                problems.append(str(error))
-        if self._fetch_newest(head):
-            return
-        raise NoMajority(
-            f"block {head.block} cannot be had from any member: {'; '.join(problems) or 'none is known'}",
-            where="peers",
-            fix="bring up a member that has it",
-        )
-
-    def _begin_anew(self, head: Head) -> NoReturn:
-        self.replica.abandon(head)
-        raise NoLeader("this member's chain is not the one that was kept: it begins anew", retry_ms=500)
-
-    def _sources(self) -> list[PeerLink]:
-        """The other members, those first that have more."""
-        if self._peers is None:
-            return []
-        heard: dict[str, Heard] = {}
-        for link in self._peers.links:
-            with suppress(PeerError):
-                heard[link.name] = link.hear()
-        held = [link for link in self._peers.links if link.name in heard]
-        return sorted(held, key=lambda link: -_block(heard[link.name]))
-
-    def _fetch_newest(self, head: Head) -> bool:
-        """The one block that is missing, by its digest: held here, or at a peer."""
-        snapshot = self.replica.snapshot
-        if snapshot is None or head.block != snapshot.head.block + 1 or head.epoch != self.replica.vote.epoch:
-            return False
-        packed = self.replica.body(head.block, head.digest)
-        links = () if self._peers is None else self._peers.links
-        for link in links:
-            if packed is not None:
-                break
-            with suppress(PeerError):
-                packed = link.body(head.block, head.digest)
-        if packed is None:
-            return False
-        self.replica.apply_body(head, packed)
-        self._observer.caught_up(head.size - snapshot.head.size)
-        return True
-
-    def _stream(self, link: PeerLink, head: Head) -> None:
-        """Stream what is missing from one peer, up to what it has of ``head``'s chain. Raises PeerError."""
-        source = link.blocks()
-        trusted = TrustedHead(head.size, head.root)
-        code = "INTERNAL"
-        try:
-            with self.replica.catching_up(head.epoch) as reached:
-                terms = Terms(
-                    reached=self._progress(reached, head),
-                    dress=lambda made: replace(made, epoch=head.epoch, members=head.members),
-                    stop=self._stopping,
-                )
-                catch_up(
-                    self._store,
-                    source,
-                    lambda size, note: trusted,
-                    genesis=self.genesis,
-                    until=head.size,
-                    at=self.replica.snapshot,
-                    terms=terms,
-                )
-            code = "OK"
-        except SudurError as error:
-            code = error.code
-            raise
-        finally:
-            self._observer.catch_up_ended(code)
-            source.close()
-
-    def _progress(self, reached: Callable[[Snapshot], None], head: Head) -> Callable[[Snapshot], None]:
-        """``reached``, which is called with each snapshot that is durable, and told to others too."""
-        before = self.replica.snapshot
-        size = 0 if before is None else before.head.size
-
-        def tell(snapshot: Snapshot) -> None:
-            nonlocal size
-            reached(snapshot)
-            self._observer.caught_up(snapshot.head.size - size)
-            size = snapshot.head.size
-            _log.info("caught up", block=snapshot.head.block, size=size, of=head.size)
-
-        return tell
-
-    def _has_parted(self, link: PeerLink, head: Head) -> bool:
-        """Whether it is this member's own chain that is not the one which a later epoch was opened with."""
-        snapshot = self.replica.snapshot
-        if snapshot is None or head.epoch <= self.replica.vote.epoch:
-            return False
-        own = snapshot.head
-        try:
-            theirs = link.root_after(own.block)
-            if theirs is None or theirs == (own.size, own.root):
-                return False
-            size, root = theirs
-            verify_consistency(size, root, head.size, head.root, link.consistency(size, head.size))
-        except (PeerError, VerificationError):
-            return False
-        return True
+    # --- what was released ---
 
     def _fetch_release(self) -> None:
         """The signed checkpoint of what is applied here, when the leader's word of it was missed."""
@@ -758,7 +566,3 @@ def _has_majority(peers: Peers) -> bool:
     except NoMajority:
         return False
     return True
-
-
-def _block(heard: Heard) -> int:
-    return -1 if heard.vote.head is None else heard.vote.head.block

@@ -19,7 +19,8 @@ from node.cluster.cluster_letters import ClusterLetters
 from node.cluster.cluster_metrics import ClusterMetrics, MemberGauges
 from node.cluster.etcd_client import EtcdClient
 from node.cluster.forwarding import Forwarding
-from node.cluster.member import ClusterMember, MemberSettings
+from node.cluster.member import ClusterMember
+from node.cluster.member_settings import MemberSettings
 from node.cluster.observer import Observer
 from node.cluster.overview import Overview
 from node.cluster.peer_api import PeerServicer
