@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -83,7 +84,8 @@ class Writes:
         """Append one submission; returns when it is under a signed checkpoint. Raises its refusal."""
         self._check_running()
         if self._forward is not None and self._forward.is_elsewhere:
-            return _placed(Answer(*await self._forward.submit(self._genesis, ((leaf, records),))))
+            with self._counted(1):
+                return _placed(Answer(*await self._forward.submit(self._genesis, ((leaf, records),))))
         refusal = await self._check_envelopes(leaf, records)
         if refusal is not None:
             self._count([refusal])
@@ -98,7 +100,8 @@ class Writes:
         """
         self._check_running()
         if self._forward is not None and self._forward.is_elsewhere:
-            return Answer(*await self._forward.submit(self._genesis, submissions))
+            with self._counted(len(submissions)):
+                return Answer(*await self._forward.submit(self._genesis, submissions))
         refusals = [await self._check_envelopes(*one) for one in submissions]
         judged = [one for one, refusal in zip(submissions, refusals, strict=True) if refusal is None]
         refused = [one for one in refusals if one is not None]
@@ -128,7 +131,8 @@ class Writes:
         """Append one registry change; as :meth:`submit`."""
         self._check_running()
         if self._forward is not None and self._forward.is_elsewhere:
-            outcome, checkpoint = await self._forward.change(self._genesis, leaf)
+            with self._counted(1):
+                outcome, checkpoint = await self._forward.change(self._genesis, leaf)
             return _placed(Answer((outcome,), checkpoint))
         placement, checkpoint = _placed(await self._send(partial(self._submitter.change, leaf)))
         self._metrics.changes.inc()
@@ -176,6 +180,15 @@ class Writes:
             self._count(outcomes)
             if not future.done():  # its caller has gone, or its deadline has passed
                 future.set_result(Answer(outcomes, published.checkpoint))
+
+    @contextmanager
+    def _counted(self, submissions: int) -> Iterator[None]:
+        """Count what could not be handed on; what was, is counted where it was judged."""
+        try:
+            yield
+        except RetryableError as error:
+            self._count([error] * submissions)
+            raise
 
     def _count(self, outcomes: Sequence[Outcome]) -> None:
         metrics = self._metrics

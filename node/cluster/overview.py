@@ -11,7 +11,7 @@ from typing import Final
 from node.cluster.etcd_client import EtcdClient
 from node.cluster.etcd_journal import Keys
 from node.cluster.member import ClusterMember
-from node.cluster.peers import Heard, PeerLink
+from node.cluster.peers import Heard, PeerLink, Peers
 from node.errors import NodeError, PeerError
 from node.head import Head, Vote
 from sudur.v1 import ledger_pb2
@@ -56,7 +56,7 @@ class Overview:
         # All at once: whoever asks wants an answer most when some of them give none.
         with ThreadPoolExecutor(_AT_ONCE) as asking:
             decided = asking.submit(self._decided)
-            states = [asking.submit(self._state, links.get(one.name)) for one in listed]
+            states = [asking.submit(self._state, peers, links.get(one.name)) for one in listed]
             endpoints = [asking.submit(self._endpoint, one) for one in self._etcd.endpoints]
             head = decided.result()
             found = [one.result() for one in states]
@@ -77,13 +77,13 @@ class Overview:
             return None if found is None else Head.decode(found.value)
         return None
 
-    def _state(self, link: PeerLink | None) -> tuple[ledger_pb2.ClusterMember, int]:
+    def _state(self, peers: Peers | None, link: PeerLink | None) -> tuple[ledger_pb2.ClusterMember, int]:
         """What a member says of itself (None: this one), and when it was heard by this clock."""
         asked_ms = _now_ms()
-        if link is None:
+        if peers is None or link is None:
             return member_state(self._member.heard(self._software_version)), asked_ms
         try:
-            state = member_state(link.hear(_HEAR_S))
+            state = member_state(peers.hear_one(link, _HEAR_S))
         except PeerError as error:
             return ledger_pb2.ClusterMember(name=link.name, unheard=error.what), asked_ms
         return state, (asked_ms + _now_ms()) // 2

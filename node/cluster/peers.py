@@ -226,8 +226,20 @@ class Peers:
         moment more. Each has to be who the list says. Raises NoMajority."""
         quorum: Quorum[Heard] = Quorum(needed, len(self.links))
         for link in self.links:
-            quorum.post(link, lambda link=link: _known(link.hear(timeout_s), self.members, link.name))  # type: ignore[misc]
+            quorum.post(link, lambda link=link: self.hear_one(link, timeout_s))  # type: ignore[misc]
         return quorum.wait(timeout_s + 0.5, patience_s=0.1)
+
+    def hear_one(self, link: PeerLink, timeout_s: float = HEAR_S) -> Heard:
+        """What one member says, if it is who the list says. Raises PeerError."""
+        heard = link.hear(timeout_s)
+        member = self.members.named(link.name)
+        if member is None or member.identity != heard.vote.member:
+            raise PeerError(
+                f"who answers there is not the member {link.name}, but a copy of another or a new one",
+                peer=link.name,
+                fix="bring that member's own mark back, or have it replaced (docs/operations.md)",
+            )
+        return heard
 
 
 class Quorum(Generic[Answer]):
@@ -297,17 +309,6 @@ class Quorum(Generic[Answer]):
 
     def _is_decided(self) -> bool:
         return len(self._answers) >= self._needed or len(self._failures) > self._of - self._needed
-
-
-def _known(heard: Heard, members: Members, name: str) -> Heard:
-    member = members.named(name)
-    if member is None or member.identity != heard.vote.member:
-        raise PeerError(
-            f"who answers there is not the member {name}, but a copy of another or a new one",
-            peer=name,
-            fix="bring that member's own mark back, or have it replaced (docs/operations.md)",
-        )
-    return heard
 
 
 def _heard(answer: peer_pb2.HearResponse) -> Heard:

@@ -17,8 +17,8 @@ EVERY_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class PeerFound:
-    """How another member is. ``up``: it answered; then its newest block (-1: none), and how far its clock is
-    ahead of this one's."""
+    """How another member is. ``up``: it answered, and is who the list says; then its newest block (-1: none),
+    and how far its clock is ahead of this one's."""
 
     up: bool
     applied: int = -1
@@ -59,8 +59,10 @@ class Rounds:
     def _run(self) -> None:
         while not self._closed.is_set():
             peers = self._peers()
-            links = () if peers is None else peers.links
-            self.peers = {link.name: _hear(link) for link in links if not self._closed.is_set()}
+            if peers is not None:
+                self.peers = {
+                    link.name: _hear(peers, link) for link in peers.links if not self._closed.is_set()
+                }
             self.etcd = {
                 one: self._status(one) for one in self._client.endpoints if not self._closed.is_set()
             }
@@ -74,10 +76,10 @@ class Rounds:
         return EndpointFound(True, bool(status.problems) or not status.leader, status.db_bytes)
 
 
-def _hear(link: PeerLink) -> PeerFound:
+def _hear(peers: Peers, link: PeerLink) -> PeerFound:
     asked_s = time.time()
     try:
-        heard = link.hear()
+        heard = peers.hear_one(link)
     except NodeError:
         return PeerFound(False)
     halfway_s = (asked_s + time.time()) / 2

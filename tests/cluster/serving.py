@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -59,8 +59,9 @@ class Node:
 class Cluster:
     """The members, by name."""
 
-    def __init__(self, nodes: list[Node]) -> None:
+    def __init__(self, nodes: list[Node], start: Callable[[str, str], Awaitable[Node]]) -> None:
         self.nodes = nodes
+        self._start = start
 
     @property
     def leader(self) -> Node:
@@ -70,6 +71,10 @@ class Cluster:
     @property
     def followers(self) -> list[Node]:
         return [one for one in self.nodes if not one.running.member.leads]
+
+    async def start_empty(self, name: str) -> None:
+        """A member that has lost its data and its mark, under its old name and address."""
+        self.nodes.append(await self._start(name, f"{name} again"))
 
     async def agree(self) -> None:
         """Wait until one leads and all know it."""
@@ -88,10 +93,11 @@ async def cluster(root: Path, etcds: Etcds) -> AsyncIterator[Cluster]:
     founding = tuple(zip(NAMES, peers, strict=True))
     ends = contextlib.AsyncExitStack()
     async with ends:
-        nodes = await asyncio.gather(
-            *[_start(root / name, name, peer, founding, etcds, ends) for name, peer in founding]
-        )
-        cluster = Cluster(list(nodes))
+
+        def start(name: str, directory: str) -> Awaitable[Node]:
+            return _start(root / directory, name, dict(founding)[name], founding, etcds, ends)
+
+        cluster = Cluster(list(await asyncio.gather(*[start(name, name) for name in NAMES])), start)
         await cluster.agree()
         yield cluster
 

@@ -80,6 +80,22 @@ def the_leader_counts(values: dict[str, float], nodes: Cluster) -> None:
     assert values['sudur_etcd_call_seconds_count{kind="swap"}'] >= 3
 
 
+async def test_who_is_not_the_listed_member_is_missed(tmp_path: Path, etcds_of_one: Etcds) -> None:
+    async with cluster(tmp_path, etcds_of_one) as nodes:
+        lost = nodes.followers[0]
+        nodes.nodes.remove(lost)
+        await lost.stop()
+        others = tuple(nodes.nodes)
+        await nodes.start_empty(lost.name)
+        for one in others:
+            await until(
+                lambda one=one: said(one, f'sudur_peer_up{{member="{lost.name}"}}', 0), "it is missed"
+            )
+            state = await one.served.stub.GetCluster(ledger_pb2.GetClusterRequest())
+            (found,) = [member for member in state.members if member.name == lost.name]
+            assert "not the member" in found.unheard
+
+
 async def the_next_term_is_counted(nodes: Cluster, leader: Node) -> None:
     nodes.nodes.remove(leader)
     await leader.stop()
