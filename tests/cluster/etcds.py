@@ -248,6 +248,21 @@ class Etcds:
             )
         self.restart()
 
+    def keep(self, directory: Path) -> None:
+        """Kill all, copy every member's data there, and start again."""
+        self.stop()
+        for member in self.members:
+            shutil.copytree(member.directory, directory / member.name)
+        self.restart()
+
+    def bring_back(self, directory: Path) -> None:
+        """Kill all, and start with the data that was kept there."""
+        self.stop()
+        for member in self.members:
+            shutil.rmtree(member.directory)
+            shutil.copytree(directory / member.name, member.directory)
+        self.restart()
+
     def force_new_cluster(self, survivor: Member) -> None:
         """Kill all, and start one member as a cluster of its own with what it has."""
         self.stop()
