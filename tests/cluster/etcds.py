@@ -22,7 +22,7 @@ from node.cluster.etcd_client import EtcdClient
 from node.errors import EtcdError
 from node.tls import TlsCredentials
 
-DEADLINE_S: Final = 60.0
+DEADLINE_S: Final = 40.0
 # Elections within a second or so; a lease of 1 s is then the least that etcd grants.
 _HEARTBEAT_MS: Final = 50
 _ELECTION_MS: Final = 500
