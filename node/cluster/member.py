@@ -482,6 +482,7 @@ class ClusterMember:
                         self._lease.resign()  # before this term's last block: another may reach one
                         break
                     look = time.monotonic() + POLL_S
+                    self._check_etcd()
                     if self._list_changed(members):
                         why = "the list of members changed"
                         break
@@ -522,6 +523,16 @@ class ClusterMember:
             for heard in peers.hear(len(peers.links)):
                 supported &= frozenset(heard.rules)
         return supported
+
+    def _check_etcd(self) -> None:
+        """That etcd was not set back: a restored snapshot brings a leader's lease back with it, and who leads
+        and has nothing to commit would not notice. Raises EtcdAlarm."""
+        vote = self.replica.vote
+        try:
+            head = self._journal.head()
+        except RetryableError:
+            return  # the lease says when that is for too long
+        judge_etcd(vote, head)
 
     def _list_changed(self, members: Members) -> bool:
         with suppress(RetryableError):

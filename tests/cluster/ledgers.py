@@ -287,11 +287,11 @@ class Cluster:
         for node in list(nodes) or [one for one in self.nodes if one.process is None]:
             node.spawn()
 
-    def clone(self, of: Node, *, port: int | None = None) -> Node:
-        """Another process on a copy of a node's data and mark; ``port``: for its peers (0: a free one)."""
+    def clone(self, of: Node, *, claims_address: bool) -> Node:
+        """Another machine with a copy of a node's data and mark; it may claim to be where the node is."""
         place = replace(self.place(of.name), data=self.directory / f"clone of {of.name}")
-        if port is not None:
-            place = replace(place, peer=port)
+        if claims_address:
+            place = replace(place, listed=of.place.listed)
         shutil.copytree(of.data, place.data)
         clone = Node(place)
         clone.members = of.members
@@ -326,6 +326,14 @@ class Cluster:
             self.etcds.free_space()
             self.full = False
         self.restart()
+
+    def make_lead(self, node: Node) -> None:
+        """Have this very node lead: nobody else reaches etcd for a while."""
+        for other in self.nodes:
+            if other is not node:
+                self.isolate(other, peers=False)
+        wait_until(lambda: self.leader() is node, f"{node.name} leads")
+        self.links.mend()
 
     # --- looking ---
 

@@ -9,15 +9,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from ledger.proofs import verify_inclusion
-from sudur.v1 import ledger_pb2
+from tests.cluster.asking import check_reads, refusal_at, submit
 from tests.cluster.etcds import wait_until
-from tests.cluster.ledgers import Cluster, Node
+from tests.cluster.ledgers import Cluster
 from tests.cluster.links import State
-from tests.fault.processes import refused
-from tests.node.served import Refused
-from tools.client import Placed
-from tools.signing import SignedSubmission
 
 pytestmark = pytest.mark.slow
 
@@ -40,38 +35,6 @@ def cluster(running: Cluster) -> Iterator[Cluster]:
     running.heal()
     assert submit(running) is not None
     running.wait_level()
-
-
-def submit(cluster: Cluster, submission: SignedSubmission | None = None) -> Placed:
-    """Through whichever node takes it, with all the patience that there is."""
-    with cluster.client() as client:
-        return client.submit(cluster.world.genesis, submission or cluster.issues())[0]
-
-
-def refusal_at(cluster: Cluster, node: Node, submission: SignedSubmission | None = None) -> Refused:
-    """What a node says to a submission that it cannot have committed."""
-    made = submission or cluster.issues()
-    request = ledger_pb2.SubmitRequest(
-        genesis=cluster.world.genesis,
-        submission=ledger_pb2.Submission(leaf=made.leaf, records=made.records),
-    )
-    with node.stub() as stub, pytest.raises(grpc.RpcError) as caught:
-        stub.Submit(request, timeout=40)
-    return refused(caught.value)
-
-
-def check_reads(cluster: Cluster, node: Node, placed: Placed) -> None:
-    """That a node proves what it held before."""
-    with node.client() as client:
-        client.checkpoint()
-        proof = client.inclusion(placed.submission_index)
-        leaf = next(client.entries(placed.submission_index, placed.submission_index + 1))
-        assert client.ledger().genesis == cluster.world.genesis
-    with node.stub() as stub:
-        answer = stub.GetConsistencyProof(ledger_pb2.GetConsistencyProofRequest(old_size=1), timeout=5)
-    assert answer.new_size >= proof.tree_size
-    assert leaf
-    assert verify_inclusion is not None
 
 
 def timed(what: str, work: Callable[[], object]) -> float:
