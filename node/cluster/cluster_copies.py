@@ -56,7 +56,7 @@ class ClusterCopies:
         )
         quorum: Quorum[str] = Quorum(self._others, len(self._peers.links))
         for link in self._peers.links:
-            quorum.post(link, lambda link=link: _prepare(link, request))  # type: ignore[misc]
+            quorum.post(link, lambda link=link: _prepare(self._peers, link, request))  # type: ignore[misc]
         self._replica.hold(block)
         try:
             quorum.wait(PREPARE_S)
@@ -99,7 +99,7 @@ class ClusterCopies:
         request = peer_pb2.ApplyRequest(head=head.encode())
         quorum: Quorum[str] = Quorum(needed, len(links))
         for link in links:
-            quorum.post(link, lambda link=link: _apply(link, request))  # type: ignore[misc]
+            quorum.post(link, lambda link=link: _apply(self._peers, link, request))  # type: ignore[misc]
         return _Asked(head, quorum)
 
     def keep(self, note: bytes) -> None:
@@ -134,22 +134,22 @@ class ClusterCopies:
         """See Copies: the replica has checked its store against its vote."""
 
 
-def _prepare(link: PeerLink, request: peer_pb2.PrepareRequest) -> str:
+def _prepare(peers: Peers, link: PeerLink, request: peer_pb2.PrepareRequest) -> str:
     answer = link.call(lambda stub, s: stub.Prepare(request, timeout=s), PREPARE_S)
     outcome = peer_pb2.PrepareResponse
     if answer.outcome == outcome.OUTCOME_PREPARED:
-        return link.name
+        return peers.counted(link, answer.member)
     if answer.outcome == outcome.OUTCOME_REFUSED:
         leaf = None if answer.leaf == NONE else answer.leaf
         raise BlockRefusedByPeer(answer.reason, leaf=leaf, where=link.name)
     raise PeerError(answer.reason, peer=link.name)
 
 
-def _apply(link: PeerLink, request: peer_pb2.ApplyRequest) -> str:
+def _apply(peers: Peers, link: PeerLink, request: peer_pb2.ApplyRequest) -> str:
     answer = link.call(lambda stub, s: stub.Apply(request, timeout=s), CONFIRM_S)
     if not answer.applied:
         raise PeerError(answer.reason, peer=link.name)
-    return link.name
+    return peers.counted(link, answer.member)
 
 
 def _release(link: PeerLink, request: peer_pb2.ReleaseRequest) -> None:

@@ -468,7 +468,7 @@ class ClusterMember:
         head = committer.snapshot.head
         _log.info("leading", epoch=head.epoch, block=head.block, size=head.size)
         self._observer.term_begun()
-        why = "failed"
+        why = ""
         try:
             look = time.monotonic() + POLL_S
             well, missed = time.monotonic(), 0
@@ -493,8 +493,8 @@ class ClusterMember:
             self._sequencer = None
             self._fault = NoLeader("the term has just ended", retry_ms=200)
             sequencer.stop()
-            self._observer.term_ended(why)
-            _log.info("term ended", why=why)
+            self._observer.term_ended(why or "failed")
+            _log.info("term ended", why=why or "failed")
             if fault is not None and why == _OWN_FAULT:
                 self._be_unfit(fault)
 

@@ -89,7 +89,7 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
                 leaf = NONE if error.leaf is None else error.leaf
                 return outcomes(outcome=outcomes.OUTCOME_REFUSED, reason=str(error), leaf=leaf)
             if readiness is Readiness.READY:
-                return outcomes(outcome=outcomes.OUTCOME_PREPARED)
+                return outcomes(outcome=outcomes.OUTCOME_PREPARED, member=self._replica.vote.member)
             if readiness is Readiness.BEHIND:
                 self._member.nudge()
                 return outcomes(outcome=outcomes.OUTCOME_BEHIND, reason="it has to catch up first")
@@ -104,7 +104,7 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
         def apply() -> peer_pb2.ApplyResponse:
             readiness = self._replica.apply(Head.decode(request.head))
             if readiness is Readiness.DONE:
-                return peer_pb2.ApplyResponse(applied=True)
+                return peer_pb2.ApplyResponse(applied=True, member=self._replica.vote.member)
             self._member.nudge()
             return peer_pb2.ApplyResponse(applied=False, reason=f"it is not ready: {readiness.name}")
 

@@ -232,14 +232,19 @@ class Peers:
     def hear_one(self, link: PeerLink, timeout_s: float = HEAR_S) -> Heard:
         """What one member says, if it is who the list says. Raises PeerError."""
         heard = link.hear(timeout_s)
+        self.counted(link, heard.vote.member)
+        return heard
+
+    def counted(self, link: PeerLink, identity: bytes) -> str:
+        """The member's name, if it is who the list says: nobody else's word counts. Raises PeerError."""
         member = self.members.named(link.name)
-        if member is None or member.identity != heard.vote.member:
+        if member is None or member.identity != identity:
             raise PeerError(
                 f"who answers there is not the member {link.name}, but a copy of another or a new one",
                 peer=link.name,
                 fix="bring that member's own mark back, or have it replaced (docs/operations.md)",
             )
-        return heard
+        return link.name
 
 
 class Quorum(Generic[Answer]):

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from sudur.v1 import ledger_pb2 as sudur_dot_v1_dot_ledger__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13sudur/v1/peer.proto\x12\x08sudur.v1\x1a\x15sudur/v1/ledger.proto\"\r\n\x0bHearRequest\"\xb8\x01\n\x0cHearResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04vote\x18\x02 \x01(\x0c\x12\x0f\n\x07time_ms\x18\x03 \x01(\x04\x12\r\n\x05rules\x18\x04 \x03(\r\x12\x18\n\x10software_version\x18\x05 \x01(\t\x12\x10\n\x08released\x18\x06 \x01(\x04\x12\r\n\x05leads\x18\x07 \x01(\x08\x12\x0f\n\x07trouble\x18\x08 \x01(\t\x12\x0f\n\x07genesis\x18\t \x01(\x0c\x12\x0f\n\x07process\x18\n \x01(\x0c\">\n\x0ePrepareRequest\x12\x0e\n\x06parent\x18\x01 \x01(\x0c\x12\x0c\n\x04head\x18\x02 \x01(\x0c\x12\x0e\n\x06packed\x18\x03 \x01(\x0c\"\xd9\x01\n\x0fPrepareResponse\x12\x32\n\x07outcome\x18\x01 \x01(\x0e\x32!.sudur.v1.PrepareResponse.Outcome\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04leaf\x18\x03 \x01(\x04\"t\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_PREPARED\x10\x01\x12\x12\n\x0eOUTCOME_BEHIND\x10\x02\x12\x13\n\x0fOUTCOME_REFUSED\x10\x03\x12\x11\n\rOUTCOME_NEVER\x10\x04\"\x1c\n\x0c\x41pplyRequest\x12\x0c\n\x04head\x18\x01 \x01(\x0c\"0\n\rApplyResponse\x12\x0f\n\x07\x61pplied\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\"2\n\x0eReleaseRequest\x12\x0c\n\x04head\x18\x01 \x01(\x0c\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\"\x11\n\x0fReleaseResponse\"\x1e\n\rFreezeRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\"2\n\x10\x46\x65tchBodyRequest\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\"#\n\x11\x46\x65tchBodyResponse\x12\x0e\n\x06packed\x18\x01 \x01(\x0c\"!\n\x10RootAfterRequest\x12\r\n\x05\x62lock\x18\x01 \x01(\x04\"/\n\x11RootAfterResponse\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x0c\n\x04root\x18\x02 \x01(\x0c\"7\n\x13KeepEnvelopeRequest\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\x12\x0e\n\x06sender\x18\x02 \x01(\r\"\x16\n\x14KeepEnvelopeResponse\"&\n\x14\x46\x65tchEnvelopeRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x32\xe5\x06\n\x0bPeerService\x12\x35\n\x04Hear\x12\x15.sudur.v1.HearRequest\x1a\x16.sudur.v1.HearResponse\x12>\n\x07Prepare\x12\x18.sudur.v1.PrepareRequest\x1a\x19.sudur.v1.PrepareResponse\x12\x38\n\x05\x41pply\x12\x16.sudur.v1.ApplyRequest\x1a\x17.sudur.v1.ApplyResponse\x12>\n\x07Release\x12\x18.sudur.v1.ReleaseRequest\x1a\x19.sudur.v1.ReleaseResponse\x12\x39\n\x06\x46reeze\x12\x17.sudur.v1.FreezeRequest\x1a\x16.sudur.v1.HearResponse\x12P\n\rStreamApplied\x12\x1d.sudur.v1.StreamBlocksRequest\x1a\x1e.sudur.v1.StreamBlocksResponse0\x01\x12[\n\x0cProveApplied\x12$.sudur.v1.GetConsistencyProofRequest\x1a%.sudur.v1.GetConsistencyProofResponse\x12\x44\n\tFetchBody\x12\x1a.sudur.v1.FetchBodyRequest\x1a\x1b.sudur.v1.FetchBodyResponse\x12\x44\n\tRootAfter\x12\x1a.sudur.v1.RootAfterRequest\x1a\x1b.sudur.v1.RootAfterResponse\x12M\n\x0cKeepEnvelope\x12\x1d.sudur.v1.KeepEnvelopeRequest\x1a\x1e.sudur.v1.KeepEnvelopeResponse\x12N\n\rFetchEnvelope\x12\x1e.sudur.v1.FetchEnvelopeRequest\x1a\x1d.sudur.v1.KeepEnvelopeRequest\x12P\n\x0e\x46orgetEnvelope\x12\x1e.sudur.v1.FetchEnvelopeRequest\x1a\x1e.sudur.v1.KeepEnvelopeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13sudur/v1/peer.proto\x12\x08sudur.v1\x1a\x15sudur/v1/ledger.proto\"\r\n\x0bHearRequest\"\xb8\x01\n\x0cHearResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04vote\x18\x02 \x01(\x0c\x12\x0f\n\x07time_ms\x18\x03 \x01(\x04\x12\r\n\x05rules\x18\x04 \x03(\r\x12\x18\n\x10software_version\x18\x05 \x01(\t\x12\x10\n\x08released\x18\x06 \x01(\x04\x12\r\n\x05leads\x18\x07 \x01(\x08\x12\x0f\n\x07trouble\x18\x08 \x01(\t\x12\x0f\n\x07genesis\x18\t \x01(\x0c\x12\x0f\n\x07process\x18\n \x01(\x0c\">\n\x0ePrepareRequest\x12\x0e\n\x06parent\x18\x01 \x01(\x0c\x12\x0c\n\x04head\x18\x02 \x01(\x0c\x12\x0e\n\x06packed\x18\x03 \x01(\x0c\"\xe9\x01\n\x0fPrepareResponse\x12\x32\n\x07outcome\x18\x01 \x01(\x0e\x32!.sudur.v1.PrepareResponse.Outcome\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04leaf\x18\x03 \x01(\x04\x12\x0e\n\x06member\x18\x04 \x01(\x0c\"t\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_PREPARED\x10\x01\x12\x12\n\x0eOUTCOME_BEHIND\x10\x02\x12\x13\n\x0fOUTCOME_REFUSED\x10\x03\x12\x11\n\rOUTCOME_NEVER\x10\x04\"\x1c\n\x0c\x41pplyRequest\x12\x0c\n\x04head\x18\x01 \x01(\x0c\"@\n\rApplyResponse\x12\x0f\n\x07\x61pplied\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06member\x18\x03 \x01(\x0c\"2\n\x0eReleaseRequest\x12\x0c\n\x04head\x18\x01 \x01(\x0c\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\"\x11\n\x0fReleaseResponse\"\x1e\n\rFreezeRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\"2\n\x10\x46\x65tchBodyRequest\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\"#\n\x11\x46\x65tchBodyResponse\x12\x0e\n\x06packed\x18\x01 \x01(\x0c\"!\n\x10RootAfterRequest\x12\r\n\x05\x62lock\x18\x01 \x01(\x04\"/\n\x11RootAfterResponse\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x0c\n\x04root\x18\x02 \x01(\x0c\"7\n\x13KeepEnvelopeRequest\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\x12\x0e\n\x06sender\x18\x02 \x01(\r\"\x16\n\x14KeepEnvelopeResponse\"&\n\x14\x46\x65tchEnvelopeRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x32\xe5\x06\n\x0bPeerService\x12\x35\n\x04Hear\x12\x15.sudur.v1.HearRequest\x1a\x16.sudur.v1.HearResponse\x12>\n\x07Prepare\x12\x18.sudur.v1.PrepareRequest\x1a\x19.sudur.v1.PrepareResponse\x12\x38\n\x05\x41pply\x12\x16.sudur.v1.ApplyRequest\x1a\x17.sudur.v1.ApplyResponse\x12>\n\x07Release\x12\x18.sudur.v1.ReleaseRequest\x1a\x19.sudur.v1.ReleaseResponse\x12\x39\n\x06\x46reeze\x12\x17.sudur.v1.FreezeRequest\x1a\x16.sudur.v1.HearResponse\x12P\n\rStreamApplied\x12\x1d.sudur.v1.StreamBlocksRequest\x1a\x1e.sudur.v1.StreamBlocksResponse0\x01\x12[\n\x0cProveApplied\x12$.sudur.v1.GetConsistencyProofRequest\x1a%.sudur.v1.GetConsistencyProofResponse\x12\x44\n\tFetchBody\x12\x1a.sudur.v1.FetchBodyRequest\x1a\x1b.sudur.v1.FetchBodyResponse\x12\x44\n\tRootAfter\x12\x1a.sudur.v1.RootAfterRequest\x1a\x1b.sudur.v1.RootAfterResponse\x12M\n\x0cKeepEnvelope\x12\x1d.sudur.v1.KeepEnvelopeRequest\x1a\x1e.sudur.v1.KeepEnvelopeResponse\x12N\n\rFetchEnvelope\x12\x1e.sudur.v1.FetchEnvelopeRequest\x1a\x1d.sudur.v1.KeepEnvelopeRequest\x12P\n\x0e\x46orgetEnvelope\x12\x1e.sudur.v1.FetchEnvelopeRequest\x1a\x1e.sudur.v1.KeepEnvelopeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,33 +39,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREPAREREQUEST']._serialized_start=258
   _globals['_PREPAREREQUEST']._serialized_end=320
   _globals['_PREPARERESPONSE']._serialized_start=323
-  _globals['_PREPARERESPONSE']._serialized_end=540
-  _globals['_PREPARERESPONSE_OUTCOME']._serialized_start=424
-  _globals['_PREPARERESPONSE_OUTCOME']._serialized_end=540
-  _globals['_APPLYREQUEST']._serialized_start=542
-  _globals['_APPLYREQUEST']._serialized_end=570
-  _globals['_APPLYRESPONSE']._serialized_start=572
-  _globals['_APPLYRESPONSE']._serialized_end=620
-  _globals['_RELEASEREQUEST']._serialized_start=622
-  _globals['_RELEASEREQUEST']._serialized_end=672
-  _globals['_RELEASERESPONSE']._serialized_start=674
-  _globals['_RELEASERESPONSE']._serialized_end=691
-  _globals['_FREEZEREQUEST']._serialized_start=693
-  _globals['_FREEZEREQUEST']._serialized_end=723
-  _globals['_FETCHBODYREQUEST']._serialized_start=725
-  _globals['_FETCHBODYREQUEST']._serialized_end=775
-  _globals['_FETCHBODYRESPONSE']._serialized_start=777
-  _globals['_FETCHBODYRESPONSE']._serialized_end=812
-  _globals['_ROOTAFTERREQUEST']._serialized_start=814
-  _globals['_ROOTAFTERREQUEST']._serialized_end=847
-  _globals['_ROOTAFTERRESPONSE']._serialized_start=849
-  _globals['_ROOTAFTERRESPONSE']._serialized_end=896
-  _globals['_KEEPENVELOPEREQUEST']._serialized_start=898
-  _globals['_KEEPENVELOPEREQUEST']._serialized_end=953
-  _globals['_KEEPENVELOPERESPONSE']._serialized_start=955
-  _globals['_KEEPENVELOPERESPONSE']._serialized_end=977
-  _globals['_FETCHENVELOPEREQUEST']._serialized_start=979
-  _globals['_FETCHENVELOPEREQUEST']._serialized_end=1017
-  _globals['_PEERSERVICE']._serialized_start=1020
-  _globals['_PEERSERVICE']._serialized_end=1889
+  _globals['_PREPARERESPONSE']._serialized_end=556
+  _globals['_PREPARERESPONSE_OUTCOME']._serialized_start=440
+  _globals['_PREPARERESPONSE_OUTCOME']._serialized_end=556
+  _globals['_APPLYREQUEST']._serialized_start=558
+  _globals['_APPLYREQUEST']._serialized_end=586
+  _globals['_APPLYRESPONSE']._serialized_start=588
+  _globals['_APPLYRESPONSE']._serialized_end=652
+  _globals['_RELEASEREQUEST']._serialized_start=654
+  _globals['_RELEASEREQUEST']._serialized_end=704
+  _globals['_RELEASERESPONSE']._serialized_start=706
+  _globals['_RELEASERESPONSE']._serialized_end=723
+  _globals['_FREEZEREQUEST']._serialized_start=725
+  _globals['_FREEZEREQUEST']._serialized_end=755
+  _globals['_FETCHBODYREQUEST']._serialized_start=757
+  _globals['_FETCHBODYREQUEST']._serialized_end=807
+  _globals['_FETCHBODYRESPONSE']._serialized_start=809
+  _globals['_FETCHBODYRESPONSE']._serialized_end=844
+  _globals['_ROOTAFTERREQUEST']._serialized_start=846
+  _globals['_ROOTAFTERREQUEST']._serialized_end=879
+  _globals['_ROOTAFTERRESPONSE']._serialized_start=881
+  _globals['_ROOTAFTERRESPONSE']._serialized_end=928
+  _globals['_KEEPENVELOPEREQUEST']._serialized_start=930
+  _globals['_KEEPENVELOPEREQUEST']._serialized_end=985
+  _globals['_KEEPENVELOPERESPONSE']._serialized_start=987
+  _globals['_KEEPENVELOPERESPONSE']._serialized_end=1009
+  _globals['_FETCHENVELOPEREQUEST']._serialized_start=1011
+  _globals['_FETCHENVELOPEREQUEST']._serialized_end=1049
+  _globals['_PEERSERVICE']._serialized_start=1052
+  _globals['_PEERSERVICE']._serialized_end=1921
 # @@protoc_insertion_point(module_scope)

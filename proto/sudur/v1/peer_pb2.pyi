@@ -160,20 +160,24 @@ class PrepareResponse(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     LEAF_FIELD_NUMBER: _builtins.int
+    MEMBER_FIELD_NUMBER: _builtins.int
     outcome: Global___PrepareResponse.Outcome.ValueType
     reason: _builtins.str
     leaf: _builtins.int
     """Index of the leaf that breaks the rules; 2^64-1 when none is named."""
+    member: _builtins.bytes
+    """Who holds it, as its mark says: a new copy under an old name does not count."""
     def __init__(
         self,
         *,
         outcome: Global___PrepareResponse.Outcome.ValueType = ...,
         reason: _builtins.str = ...,
         leaf: _builtins.int = ...,
+        member: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["leaf", b"leaf", "outcome", b"outcome", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leaf", b"leaf", "member", b"member", "outcome", b"outcome", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -204,19 +208,23 @@ class ApplyResponse(_message.Message):
 
     APPLIED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    MEMBER_FIELD_NUMBER: _builtins.int
     applied: _builtins.bool
     """Whether the mark of this member now holds that head, or a later one of the same chain."""
     reason: _builtins.str
     """Why not."""
+    member: _builtins.bytes
+    """Who votes, as its mark says."""
     def __init__(
         self,
         *,
         applied: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        member: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "member", b"member", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
