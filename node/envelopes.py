@@ -102,12 +102,12 @@ class Envelopes:
     def put(self, asked: Authorization, data: bytes) -> Kept:
         """Keep an envelope. The same again: the same answer, and an orphan's hour begins anew.
 
-        Raises TooLarge, EnvelopeFormatError, and as :meth:`_check`; UnknownAgency, KeyUnknown, KeyUse,
+        Raises TooLarge, EnvelopeFormatError, and as :meth:`check`; UnknownAgency, KeyUnknown, KeyUse,
         KeyEnded, KeyStolen for the key that it is sealed to; EnvelopeQuota, DiskFull, ReadOnly.
         """
         envelope = Envelope.decode(data)
         digest = digest_of(data)
-        self._check(asked, Verb.PUT, digest)
+        self.check(asked, Verb.PUT, digest)
         state = self._copy.published.state
         usable_key(state.registry.agency(envelope.recipient), envelope.key_number, "envelope", state.size)
         with self._putting:
@@ -120,8 +120,8 @@ class Envelopes:
         return Kept(digest, held.ends_ms)
 
     def get(self, asked: Authorization, digest: bytes) -> bytes:
-        """The bytes, for their recipient or who put them. Raises as :meth:`_check`; NotFound, NotEntitled."""
-        self._check(asked, Verb.GET, digest)
+        """The bytes, for their recipient or who put them. Raises as :meth:`check`; NotFound, NotEntitled."""
+        self.check(asked, Verb.GET, digest)
         held = self._store.find(digest)
         data = None if held is None else self._store.data(digest)
         if held is None or data is None:
@@ -136,8 +136,8 @@ class Envelopes:
         return data
 
     def drop(self, asked: Authorization, digest: bytes) -> bool:
-        """Delete it, for its recipient; False when none is held. Raises as :meth:`_check`; NotEntitled."""
-        self._check(asked, Verb.DROP, digest)
+        """Delete it, for its recipient; False when none is held. Raises as :meth:`check`; NotEntitled."""
+        self.check(asked, Verb.DROP, digest)
         held = self._store.find(digest)
         if held is not None and asked.agency not in self._heirs(held.recipient):
             raise NotEntitled(f"the envelope is not for agency {asked.agency}: only who it is for drops it")
@@ -145,7 +145,7 @@ class Envelopes:
         self._metrics.envelopes_dropped.inc(dropped)
         return dropped
 
-    def _check(self, asked: Authorization, verb: Verb, digest: bytes) -> None:
+    def check(self, asked: Authorization, verb: Verb, digest: bytes) -> None:
         """That one of the agency's submit keys signed this request, just now.
 
         Raises FormatError, ClaimedTimeOutsideWindow, UnknownAgency, AgencySuspended, KeyUnknown, KeyUse,

@@ -284,6 +284,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self._resources_url = resources_url
         self._mirror = mirror
         self._cluster = cluster
+        self._asking_cluster = asyncio.Lock()
 
     async def _show(self, block: int) -> None:
         """Wait a moment until a write that the leader took can be read here, too: its caller may look."""
@@ -468,7 +469,9 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     ) -> ledger_pb2.GetClusterResponse:
         if self._cluster is None:
             raise NotFound("this node is no member of a cluster", fix="ask one that is")
-        return await asyncio.to_thread(self._cluster)
+        # One at a time: who asks waits for all the members, and there are few threads.
+        async with self._asking_cluster:
+            return await asyncio.to_thread(self._cluster)
 
     @_unary()
     async def LookupCommitment(  # noqa: N802

@@ -8,7 +8,7 @@ else, must not sign or vote again: it would fork the log.
 
 The file has a header and two slots, written in turn and in place, so that a torn write leaves the
 other slot whole and a full disk is no obstacle. A slot is u32 length ‖ record ‖ SHA-256 of both; a
-record is u64 how often it was written ‖ vote ‖ note.
+record is u64 how often it was written ‖ u8 whether the note was signed here ‖ vote ‖ note.
 """
 
 from __future__ import annotations
@@ -81,28 +81,33 @@ class Mark:
         return self._record.note or None
 
     @property
+    def signed(self) -> bool:
+        """Whether :attr:`note` is this node's own word: a mirror keeps what others have signed."""
+        return self._record.signed
+
+    @property
     def vote(self) -> Vote:
         """What this node has applied and promised as a member of a cluster."""
         return self._record.vote
 
-    def keep(self, note: bytes) -> None:
-        """Make ``note`` the newest released; durable when this returns. About one fsync.
+    def keep(self, note: bytes, *, signed: bool = True) -> None:
+        """Make ``note`` the newest released, ``signed`` by this node or by others. Durable; one fsync.
 
         OSError leaves the outcome unknown: then this note or the one before it will be read back,
         and either is a checkpoint of this store. Raises StoreDamaged when the file is not in its place
         any more: the next start would not find what is written to it.
         """
-        self._write(self._record.vote, note)
+        self._write(self._record.vote, note, signed)
 
     def keep_vote(self, vote: Vote) -> None:
         """The same for the vote. Raises as :meth:`keep`; the vote counts only once this returns."""
-        self._write(vote, self._record.note)
+        self._write(vote, self._record.note, self._record.signed)
 
-    def _write(self, vote: Vote, note: bytes) -> None:
+    def _write(self, vote: Vote, note: bytes, signed: bool) -> None:
         self._check_place()
-        if (vote, note) == (self._record.vote, self._record.note):
+        if (vote, note, signed) == (self._record.vote, self._record.note, self._record.signed):
             return
-        record = _Record(self._record.sequence + 1, vote, note)
+        record = _Record(self._record.sequence + 1, vote, note, signed)
         data = _slot_bytes(record)
         if len(data) > _SLOT:
             raise StoreDamaged(f"{len(data)} bytes, a slot of the mark has {_SLOT}", where="mark")
@@ -156,11 +161,12 @@ class _Record:
     sequence: int
     vote: Vote
     note: bytes
+    signed: bool
 
 
 def _write_empty(path: Path) -> None:
     """A mark of a new member that has released nothing, for this user alone, durable but for its name."""
-    first = _slot_bytes(_Record(0, Vote(secrets.token_bytes(MEMBER_ID_SIZE)), b""))
+    first = _slot_bytes(_Record(0, Vote(secrets.token_bytes(MEMBER_ID_SIZE)), b"", False))
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(_HEADER + first.ljust(2 * _SLOT, b"\0"))
         file.flush()
@@ -168,7 +174,8 @@ def _write_empty(path: Path) -> None:
 
 
 def _slot_bytes(record: _Record) -> bytes:
-    held = record.sequence.to_bytes(8, "big") + record.vote.encode() + record.note
+    fixed = record.sequence.to_bytes(8, "big") + record.signed.to_bytes(1, "big")
+    held = fixed + record.vote.encode() + record.note
     counted = len(held).to_bytes(4, "big") + held
     return counted + sha256(counted).digest()
 
@@ -176,10 +183,10 @@ def _slot_bytes(record: _Record) -> bytes:
 def _read(slot: bytes) -> _Record | None:
     """The slot's record; None when it was never written, or torn."""
     end = 4 + int.from_bytes(slot[:4], "big")
-    if not 4 + 8 < end <= 4 + _MOST or sha256(slot[:end]).digest() != slot[end : end + 32]:
+    if not 4 + 9 < end <= 4 + _MOST or sha256(slot[:end]).digest() != slot[end : end + 32]:
         return None
-    vote, note = Vote.read(slot[12:end])
-    return _Record(int.from_bytes(slot[4:12], "big"), vote, note)
+    vote, note = Vote.read(slot[13:end])
+    return _Record(int.from_bytes(slot[4:12], "big"), vote, note, bool(slot[12]))
 
 
 def _lock(descriptor: int, path: Path) -> None:

@@ -411,7 +411,7 @@ class Mirror:
         except NotFound:
             return
         # The mark before any reader: what was served once is never gone back below.
-        self._mark.keep(note)
+        self._mark.keep(note, signed=False)
         published = Published(at.head, note, at.state, at.tree)
         if self._copy is None:
             self._copy = LedgerCopy(self.store, Publications(published))

@@ -84,8 +84,8 @@ class LedgerNode(LedgerCopy):
         try:
             store = Store(data_dir / DATABASE_DIRECTORY, database=settings.database)
             try:
-                _check_alone(mark, store)
-                if store.head() is None and mark.note is not None:
+                _check_alone(store, mark)
+                if store.head() is None and (mark.note is not None or mark.vote.head is not None):
                     raise StoreBehindMark(
                         "this node has released checkpoints of a ledger that is not here any more",
                         where=str(mark.path),
@@ -134,7 +134,6 @@ class LedgerNode(LedgerCopy):
         try:
             store = Store(data_dir / DATABASE_DIRECTORY, database=settings.database)
             try:
-                _check_alone(mark, store)
                 if store.head() is None and mark.note is None:
                     raise NotFound(
                         "no ledger was begun here", where=str(data_dir), fix="start it with --genesis"
@@ -157,6 +156,7 @@ class LedgerNode(LedgerCopy):
         clock: Clock,
         settings: NodeSettings,
     ) -> LedgerNode:
+        _check_alone(store, mark)
         if store.head() is None:
             raise StoreBehindMark(
                 "this node has released checkpoints, but the store is empty",
@@ -204,14 +204,26 @@ def holds_database(data_dir: Path) -> bool:
     return (data_dir / DATABASE_DIRECTORY / "CURRENT").exists()
 
 
-def _check_alone(mark: Mark, store: Store) -> None:
-    """That this is not a member of a cluster, which must decide nothing by itself. Raises NodeError."""
+def _check_alone(store: Store, mark: Mark) -> None:
+    """Refuse what belongs to a member of a cluster, or to a mirror: others decide without it, and it would
+    fork the log.
+
+    A mark that shows a checkpoint is no leave: a node that was alone has one, before it became a member.
+    """
     head = store.head()
-    if mark.vote.members or mark.vote.is_frozen or (head is not None and head.members > 0):
+    if mark.vote.members or mark.vote.frozen or (head is not None and head.members):
         raise NodeError(
-            "this is a member of a cluster: alone it would fork the log",
-            where=str(store.path),
-            fix="start it with --journal, as it was started before",
+            "this is a member of a cluster: alone it would sign what the others know nothing of",
+            where=str(mark.path),
+            fix="start it with --journal, --name and --peer, as before; of a cluster that is lost make one of"
+            " a single member (`sudur node reseed --survivors-only`)",
+        )
+    if mark.note is not None and not mark.signed:
+        raise NodeError(
+            "this is a mirror's copy, which may lack what was answered last: to sign from it forks the log",
+            where=str(mark.path),
+            fix="follow with it (--follow). Only when nobody has a newer checkpoint, back it up, and restore"
+            " that with --sign-from-here",
         )
 
 

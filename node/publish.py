@@ -38,13 +38,15 @@ class Published:
 class Publications:
     """Where released snapshots appear, one after the other, and who is told of them.
 
-    One thread at a time publishes: the sequencer's, or whoever applies what others have released. From any
-    thread the newest is one attribute read.
+    Any thread publishes: the sequencer's, and whoever takes what others have released. It never goes back:
+    of two that come at once, as from a leader that stood still and from the next one, the later block stays.
+    From any thread the newest is one attribute read.
     """
 
     def __init__(self, newest: Published) -> None:
         self._newest = newest
         self._lock = threading.Lock()
+        self._publishing = threading.Lock()
         self._hooks: tuple[Callable[[Published], None], ...] = ()
 
     @property
@@ -58,9 +60,10 @@ class Publications:
             self._hooks = (*self._hooks, callback)
 
     def publish(self, published: Published) -> None:
-        """Release a newer snapshot; the same one again does nothing."""
-        if published.head == self._newest.head:
-            return
-        self._newest = published
-        for hook in self._hooks:
-            guarded(hook, published)
+        """Release a newer snapshot; one that is not newer does nothing."""
+        with self._publishing:
+            if published.head.block <= self._newest.head.block:
+                return
+            self._newest = published
+            for hook in self._hooks:
+                guarded(hook, published)

@@ -305,6 +305,12 @@ class Sequencer:
             internal = _internal(error)
             self._answer(block, lambda _: internal, internal)
             return
+        if self._store.head() != self._committer.snapshot.head:
+            # Another leader's block was applied here meanwhile. What repeats one of its submissions, or is
+            # refused because of it, may not be told before a majority has it.
+            over = self._fault = self._end(Conflict("it has decided a block", where="store"))
+            self._answer(block, lambda _: over, over)
+            return
         if transition is None:
             self._answer(block, self._stored)
             return
@@ -380,7 +386,7 @@ class Sequencer:
 
     def _refuse(self, block: _Block, call: _Call, position: int, error: SudurError) -> None:
         """Answer a refusal: at once when only the ledger spoke, with the block when the draft may have."""
-        if block.draft.leaves:
+        if block.draft.leaves or self._store.head() != self._committer.snapshot.head:
             block.refused.append((call, position, error))
         else:
             self._settle(call, position, error)
@@ -513,7 +519,7 @@ class Sequencer:
         return Placement(index, index + 1, count, info.number, info.size, info.time_ms, repeat)
 
     def _found(self, entry: _Entry) -> Placement | None:
-        """After a recovery: where the log holds it, whatever the failed write had said."""
+        """After a recovery: where the log holds it, released, whatever the failed write had said."""
         if entry.submission is not None:
             head = entry.submission.head
             genesis = self._committer.snapshot.head.ledger
@@ -523,7 +529,9 @@ class Sequencer:
                 self._store.leaf(entry.index) == entry.call.items[entry.position][0]
             )
             index = entry.index if same else None
-        return None if index is None else self.placement(index, repeat=entry.repeat)
+        if index is None or index >= self._committer.published.head.size:
+            return None
+        return self.placement(index, repeat=entry.repeat)
 
     def _holds(self, transition: Transition) -> bool:
         """After a recovery: whether the block is in the log, whatever the failed write had said."""

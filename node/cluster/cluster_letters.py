@@ -14,7 +14,7 @@ from typing import Final
 import grpc
 from grpc_status import rpc_status
 
-from ledger.envelopes import Envelope, digest_of
+from ledger.envelopes import Envelope, Verb, digest_of
 from ledger.records import NO_HASH
 from node.cluster.member import ClusterMember
 from node.cluster.peers import PeerLink, Quorum
@@ -28,6 +28,7 @@ from node.request_ids import to_hand_on
 from sudur.v1 import ledger_pb2, peer_pb2
 
 KEEP_S: Final = 10.0
+FETCH_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +56,17 @@ class ClusterLetters:
 
     def get(self, asked: Authorization, digest: bytes) -> bytes:
         """See Letters: from here, or from any member that has it."""
+        self.own.check(asked, Verb.GET, digest)
         self._bring(digest)
         return self.own.get(asked, digest)
 
     def drop(self, asked: Authorization, digest: bytes) -> bool:
         """See Letters: here, and wherever it can be reached."""
+        self.own.check(asked, Verb.DROP, digest)
         self._bring(digest)
         dropped = self.own.drop(asked, digest)
+        if not dropped:
+            return False  # of what is not held here nobody can tell for whom it is
         request = peer_pb2.FetchEnvelopeRequest(digest=digest)
         for link in self._links():
             with suppress(PeerError):
@@ -86,7 +91,7 @@ class ClusterLetters:
         request = peer_pb2.FetchEnvelopeRequest(digest=digest)
         for link in self._links():
             with suppress(PeerError):
-                found = link.call(lambda stub, s: stub.FetchEnvelope(request, timeout=s))
+                found = link.call(lambda stub, s: stub.FetchEnvelope(request, timeout=s), FETCH_S)
                 if digest_of(found.envelope) == digest:
                     keep(self.store, found.envelope, found.sender)
                     return

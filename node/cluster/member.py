@@ -252,8 +252,8 @@ class ClusterMember:
             if self._publications is None:
                 self._publications = Publications(published)
                 self._first.set()
-            elif published.head.block > self._publications.newest.head.block:
-                self._publications.publish(published)
+                return
+        self._publications.publish(published)
 
     # --- the thread ---
 

@@ -1,13 +1,15 @@
 """The door for other members: PeerService of proto/sudur/v1/peer.proto.
 
 Handlers hand the work to threads, since a disk is behind it; what a peer is told of errors is their text,
-for its log and its operator.
+for its log and its operator. Votes have threads of their own, and so has what else members ask: however many
+callers of the public doors wait for a peer, this member answers its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -31,6 +33,9 @@ from sudur.v1 import ledger_pb2, peer_pb2, peer_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Answer = TypeVar("Answer")
+# Votes are written one at a time; more threads than one so that a freeze that waits keeps no apply waiting.
+_VOTING: Final = 4
+_ANSWERING: Final = 8
 _log: Final = structlog.get_logger("node.peers")
 
 
@@ -53,6 +58,13 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
         self._software_version = software_version
         self.envelopes: EnvelopeStore | None = None
         """Once this node serves."""
+        self._voting = ThreadPoolExecutor(_VOTING, "vote")
+        self._answering = ThreadPoolExecutor(_ANSWERING, "answer")
+
+    def close(self) -> None:
+        """Take no more work. Closing twice is no error."""
+        self._voting.shutdown(wait=False, cancel_futures=True)
+        self._answering.shutdown(wait=False, cancel_futures=True)
 
     async def Hear(self, request: peer_pb2.HearRequest, context: Context) -> peer_pb2.HearResponse:  # noqa: N802
         return self._heard()
@@ -95,7 +107,7 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
                 return outcomes(outcome=outcomes.OUTCOME_BEHIND, reason="it has to catch up first")
             return outcomes(outcome=outcomes.OUTCOME_NEVER, reason="it votes in another epoch or chain")
 
-        return await _answered(context, prepare)
+        return await _answered(self._voting, context, prepare)
 
     async def Apply(self, request: peer_pb2.ApplyRequest, context: Context) -> peer_pb2.ApplyResponse:  # noqa: N802
         if self._replica.is_catching_up:
@@ -108,16 +120,19 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
             self._member.nudge()
             return peer_pb2.ApplyResponse(applied=False, reason=f"it is not ready: {readiness.name}")
 
-        return await _answered(context, apply)
+        return await _answered(self._voting, context, apply)
 
     async def Release(  # noqa: N802
         self, request: peer_pb2.ReleaseRequest, context: Context
     ) -> peer_pb2.ReleaseResponse:
+        if self._replica.is_catching_up:
+            return peer_pb2.ReleaseResponse()  # it fetches the newest by itself once it is level
+
         def release() -> peer_pb2.ReleaseResponse:
             self._member.released(Head.decode(request.head), request.checkpoint)
             return peer_pb2.ReleaseResponse()
 
-        return await _answered(context, release)
+        return await _answered(self._voting, context, release)
 
     async def Freeze(self, request: peer_pb2.FreezeRequest, context: Context) -> peer_pb2.HearResponse:  # noqa: N802
         def freeze() -> peer_pb2.HearResponse:
@@ -125,7 +140,7 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
             _log.warning("frozen", epoch=request.epoch)
             return self._heard()
 
-        return await _answered(context, freeze)
+        return await _answered(self._voting, context, freeze)
 
     async def StreamApplied(  # noqa: N802
         self, request: ledger_pb2.StreamBlocksRequest, context: Context
@@ -135,7 +150,8 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
         end = request.end_block or newest + 1
         try:
             messages = StoredBlocks(self._store).messages(request.from_block, end, request.skip_bytes)
-            while (pieces := await asyncio.to_thread(next, messages, None)) is not None:
+            loop = asyncio.get_running_loop()
+            while (pieces := await loop.run_in_executor(self._answering, next, messages, None)) is not None:
                 yield blocks_response(pieces, newest)
         except SudurError as error:
             await context.abort(_code(error), str(error))
@@ -149,7 +165,7 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
                 old_size=request.old_size, new_size=request.new_size, path=path
             )
 
-        return await _answered(context, prove)
+        return await _answered(self._answering, context, prove)
 
     async def FetchBody(  # noqa: N802
         self, request: peer_pb2.FetchBodyRequest, context: Context
@@ -160,7 +176,7 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
                 raise NotFound("this block is not here", where=f"block {request.number}")
             return peer_pb2.FetchBodyResponse(packed=packed)
 
-        return await _answered(context, fetch)
+        return await _answered(self._answering, context, fetch)
 
     async def RootAfter(  # noqa: N802
         self, request: peer_pb2.RootAfterRequest, context: Context
@@ -171,7 +187,7 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
                 raise NotFound("this block is not applied here", where=f"block {request.block}")
             return peer_pb2.RootAfterResponse(size=found[0], root=found[1])
 
-        return await _answered(context, look)
+        return await _answered(self._answering, context, look)
 
     async def KeepEnvelope(  # noqa: N802
         self, request: peer_pb2.KeepEnvelopeRequest, context: Context
@@ -180,7 +196,7 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
             keep(self._letters(), request.envelope, request.sender)
             return peer_pb2.KeepEnvelopeResponse()
 
-        return await _answered(context, work)
+        return await _answered(self._answering, context, work)
 
     async def FetchEnvelope(  # noqa: N802
         self, request: peer_pb2.FetchEnvelopeRequest, context: Context
@@ -189,7 +205,7 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
             envelope, sender = held(self._letters(), request.digest)
             return peer_pb2.KeepEnvelopeRequest(envelope=envelope, sender=sender)
 
-        return await _answered(context, work)
+        return await _answered(self._answering, context, work)
 
     async def ForgetEnvelope(  # noqa: N802
         self, request: peer_pb2.FetchEnvelopeRequest, context: Context
@@ -198,7 +214,7 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
             self._letters().drop(request.digest)
             return peer_pb2.KeepEnvelopeResponse()
 
-        return await _answered(context, work)
+        return await _answered(self._answering, context, work)
 
     def _letters(self) -> EnvelopeStore:
         if self.envelopes is None:
@@ -206,10 +222,10 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
         return self.envelopes
 
 
-async def _answered(context: Context, work: Callable[[], Answer]) -> Answer:
-    """Do the work on a thread, and tell what went wrong in words."""
+async def _answered(threads: ThreadPoolExecutor, context: Context, work: Callable[[], Answer]) -> Answer:
+    """Do the work on one of ``threads``, and tell what went wrong in words."""
     try:
-        return await asyncio.to_thread(work)
+        return await asyncio.get_running_loop().run_in_executor(threads, work)
     except SudurError as error:
         await context.abort(_code(error), str(error))
     raise AssertionError("abort raises")

@@ -26,7 +26,7 @@ class PeerDoor:
         self._address = address
         self._credentials = None if credentials is None else credentials.server_credentials()
         self._late = _Late()
-        self._started = False
+        self._servicer: PeerServicer | None = None
         self._server = grpc.aio.server(
             interceptors=[] if credentials is None else [MembersOnly()],
             options=[
@@ -65,7 +65,7 @@ class PeerDoor:
         """Answer other members."""
         peer_pb2_grpc.add_PeerServiceServicer_to_server(servicer, self._server)
         self._server.add_generic_rpc_handlers((self._late,))
-        self._started = True
+        self._servicer = servicer
         await self._server.start()
 
     def serve_ledger(self, servicer: LedgerServicer) -> None:
@@ -75,9 +75,11 @@ class PeerDoor:
     async def stop(self) -> None:
         """Cut off what is under way."""
         self._late.inner = None
-        if not self._started:
+        if self._servicer is None:
             await self._server.start()
         await self._server.stop(0)
+        if self._servicer is not None:
+            self._servicer.close()
 
 
 class _Late(grpc.GenericRpcHandler):

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final, Generic, TypeVar
 
 import grpc
@@ -20,7 +21,7 @@ from node.cluster.errors import NoMajority
 from node.cluster.members import Members
 from node.cluster.observer import UNOBSERVED, Observer
 from node.config import Address
-from node.errors import NodeError, PeerError, PeerShort, PeerSilent
+from node.errors import NodeError, PeerError, PeerShort, PeerSilent, PeerWrong, StoreDamaged
 from node.head import Vote
 from node.remote_blocks import CHANNEL_OPTIONS, RemoteBlocks, peer_error
 from node.secure_channel import SecureChannel
@@ -139,17 +140,20 @@ class PeerLink:
     def hear(self, timeout_s: float = HEAR_S) -> Heard:
         """Its vote, and how it is. Raises PeerError."""
         request = peer_pb2.HearRequest()
-        return _heard(self.call(lambda stub, s: stub.Hear(request, timeout=s), timeout_s))
+        return _heard(self.call(lambda stub, s: stub.Hear(request, timeout=s), timeout_s), self.name)
 
     def freeze(self, epoch: int) -> Heard:
         """Have it vote no more before ``epoch``. Raises PeerError."""
         request = peer_pb2.FreezeRequest(epoch=epoch)
-        return _heard(self.call(lambda stub, s: stub.Freeze(request, timeout=s)))
+        return _heard(self.call(lambda stub, s: stub.Freeze(request, timeout=s)), self.name)
 
     def body(self, number: int, digest: bytes) -> bytes:
-        """The packed leaves of a block that is held there. Raises PeerError."""
+        """The packed leaves of a block that is held there, whose digest is that. Raises PeerError."""
         request = peer_pb2.FetchBodyRequest(number=number, digest=digest)
-        return self.call(lambda stub, s: stub.FetchBody(request, timeout=s)).packed
+        packed = self.call(lambda stub, s: stub.FetchBody(request, timeout=s)).packed
+        if sha256(packed).digest() != digest:
+            raise PeerWrong("what it gives has another digest", peer=self.name, where=f"block {number}")
+        return packed
 
     def root_after(self, block: int) -> tuple[int, bytes] | None:
         """(size, root) after a block of its chain; None when it does not reach there. Raises PeerError."""
@@ -316,8 +320,11 @@ class Quorum(Generic[Answer]):
         return len(self._answers) >= self._needed or len(self._failures) > self._of - self._needed
 
 
-def _heard(answer: peer_pb2.HearResponse) -> Heard:
-    vote, _ = Vote.read(answer.vote)
+def _heard(answer: peer_pb2.HearResponse, peer: str) -> Heard:
+    try:
+        vote, _ = Vote.read(answer.vote)
+    except StoreDamaged as error:
+        raise PeerWrong(f"what it says is no vote: {error}", peer=peer) from error
     return Heard(
         name=answer.name,
         vote=vote,

@@ -25,19 +25,22 @@ from ledger.errors import (
     WrongRecordsRoot,
 )
 from ledger.leaves import NONE
+from ledger.rules import begin
 from ledger.rules_v1 import Draft
 from ledger.seals import Seal
-from ledger.submissions import unpack
+from ledger.submissions import open_submission, pack, unpack
 from node.errors import (
     CallerGone,
     ClockUnsound,
     DiskFull,
     NodeError,
+    NotLeading,
     QueueFull,
     ReadOnly,
     RetryableError,
     Stopping,
 )
+from node.journal import candidate_block
 from node.node import LedgerNode, NodeSettings
 from node.publish import Published
 from node.sequencer import Outcome, Placement, SequencerSettings
@@ -84,6 +87,15 @@ def refused(outcome: Outcome, kind: type[SudurError]) -> SudurError:
     return outcome
 
 
+def decided_elsewhere(node: LedgerNode, submission: tuple[bytes, bytes]) -> None:
+    """Have the store hold one more block, as when the next leader has one applied here."""
+    at = node.store.load()
+    draft = begin(at.state, node.store, at.state.time_ms + 1)
+    draft.add_submission(open_submission(*submission))
+    transition = draft.seal()
+    node.store.apply(candidate_block(at.head, at.tree, transition, pack(transition.leaves)))
+
+
 # --- answers -----------------------------------------------------------------------------------
 
 
@@ -97,6 +109,18 @@ def test_a_submission_is_placed_and_sealed(world: World, node: LedgerNode) -> No
     seal = Seal.decode(node.store.leaf(published.size - 1))
     assert (seal.block, seal.time_ms, seal.documents) == (4, placement.time_ms, 3)
     check_log(world, node, [published.checkpoint], [(submission, placement)])
+
+
+def test_nothing_is_said_of_a_block_that_another_leader_decides_meanwhile(
+    world: World, node: LedgerNode
+) -> None:
+    """It is applied here, and perhaps nowhere else: no answer may rest on it."""
+    submission = world.issues()
+    decided_elsewhere(node, submission)
+    (outcome,), published = submit(node.sequencer, submission)
+    refused(outcome, NotLeading)
+    assert published.size < node.store.load().head.size
+    assert node.sequencer.over
 
 
 def test_what_waits_while_a_block_commits_makes_the_next(world: World, node: LedgerNode) -> None:

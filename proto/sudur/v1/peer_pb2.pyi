@@ -214,7 +214,7 @@ class ApplyResponse(_message.Message):
     reason: _builtins.str
     """Why not."""
     member: _builtins.bytes
-    """Who votes, as its mark says."""
+    """Whose vote it is: the identity in its mark. It counts only if that is the one in the list of members."""
     def __init__(
         self,
         *,
