@@ -285,6 +285,9 @@ class Replica:
                 held = snapshot if number == snapshot.head.block else self._store.load(number)
             except NotFound:
                 continue
+            except StoreDamaged:
+                # The newest was loaded whole; of one before it, lists that were replaced may be gone by now.
+                return None
             return Published(held.head, note, held.state, held.tree)
         return None
 

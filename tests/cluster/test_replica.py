@@ -10,10 +10,14 @@ from pathlib import Path
 import pytest
 
 from ledger import rules
+from ledger.changes import TypeDefined
+from ledger.leaves import NONE
 from ledger.submissions import pack
 from ledger.tree import Tree
 from node.cluster.errors import EtcdBehind
 from node.cluster.replica import Replica
+from node.codec import u64
+from node.database import CHECKPOINTS
 from node.errors import Conflict
 from node.head import Head
 from node.journal import candidate_block
@@ -78,3 +82,24 @@ def test_an_epoch_before_the_one_it_is_frozen_for_leaves_store_and_mark_alone(
         assert replica.vote.epoch == 1
         replica.enter(replace(head, epoch=3))
         assert (replica.vote.epoch, replica.vote.frozen, store.head()) == (3, 0, replace(head, epoch=3))
+
+
+def test_a_start_that_lost_checkpoints_of_hours_serves_nothing_until_it_hears_one(tmp_path: Path) -> None:
+    """The lists of the block that the last checkpoint is of were replaced, and are gone."""
+    world = World()
+    node = world.furnished(tmp_path / "alone")
+    for number in (2, 3, 4):
+        world.clock.ms += 2 * 3_600_000
+        world.make(node, world.change(f"type/{number}", NONE, TypeDefined({"en": "Another"}, ())))
+    node.close()
+    (tmp_path / "alone" / "db").rename(tmp_path / "db")
+    store = Store(tmp_path / "db")
+    batch = store._db.batch()
+    newest = store.head()
+    assert newest is not None
+    for number in range(newest.block - 1, newest.block + 1):
+        batch.delete(CHECKPOINTS, u64(store.block(number).size))
+    store._db.write(batch)
+    store.close()
+    with member(tmp_path) as (replica, _):
+        assert replica.newest_released() is None
