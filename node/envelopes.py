@@ -21,6 +21,7 @@ from ledger.errors import (
     EnvelopeWrongRecipient,
     FormatError,
     NotEntitled,
+    SudurError,
 )
 from ledger.hashing import HASH_SIZE
 from ledger.leaves import LeafType
@@ -28,7 +29,7 @@ from ledger.records import MAX_RECORDS, NO_HASH, Answer, Issue, Send, parse_reco
 from ledger.registry import Registry
 from ledger.registry_changes import usable_key
 from ledger.signatures import key_fingerprint, verify
-from ledger.submissions import SubmissionLeaf, unpack
+from ledger.submissions import SubmissionLeaf, open_submission, unpack
 from node.config import EnvelopeLimits
 from node.disk import free_bytes
 from node.envelope_store import EnvelopeStore
@@ -217,6 +218,23 @@ class Envelopes:
                     where=f"record {position}",
                     fix="seal it to a key of the agency that is to read it",
                 )
+
+    def is_new(self, leaf: bytes, packed: bytes) -> bool:
+        """Whether a submission is whole, signed by keys of its agency, and not in the log already.
+
+        Only then it is worth asking anybody for what it names. About 0.1 ms a signature.
+        """
+        state = self._copy.published.state
+        try:
+            head = open_submission(leaf, packed).head
+            agency = state.registry.agency(head.agency)
+            for one in head.signatures:
+                key = usable_key(agency, one.number, "submit", state.size)
+                message = head.message(state.genesis, key_fingerprint(key.algorithm, key.public_key))
+                verify(key.algorithm, key.public_key, message, one.signature)
+        except SudurError:
+            return False
+        return bool(head.signatures) and not self._is_repeat(leaf)
 
     def _asker(self, answer: Answer) -> int | None:
         """Who sent what is answered; None when the subject is no SEND of the log."""

@@ -74,10 +74,18 @@ class ClusterLetters:
         return dropped
 
     def check_named(self, leaf: bytes, packed: bytes) -> None:
-        """See Letters: what a new leader does not hold itself, it brings from the others."""
-        for _, record in named_records(packed):
-            if record.envelope != NO_HASH:
-                self._bring(record.envelope)
+        """See Letters: what a new leader does not hold itself, it brings from the others.
+
+        Not for whoever has no key: a submission names hundreds, and each would be asked of every member.
+        """
+        missing = [
+            record.envelope
+            for _, record in named_records(packed)
+            if record.envelope != NO_HASH and self.store.find(record.envelope) is None
+        ]
+        if missing and self.own.is_new(leaf, packed):
+            for digest in missing:
+                self._bring(digest)
         self.own.check_named(leaf, packed)
 
     def _links(self) -> tuple[PeerLink, ...]:

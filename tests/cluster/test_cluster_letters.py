@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,8 +11,12 @@ import pytest
 
 from ledger.envelopes import Verb
 from ledger.errors import NotEntitled
+from ledger.leaves import NONE
+from ledger.records import Send, SendKind
+from ledger.submissions import pack
 from node.cluster.cluster_letters import ClusterLetters
-from node.envelopes import Authorization
+from node.envelopes import Authorization, Envelopes
+from tests.node.world import World, submit
 
 ASKED = Authorization(1, 1, 0, bytes(64))
 DIGEST = bytes(32)
@@ -34,6 +39,12 @@ class Own:
     def drop(self, asked: Authorization, digest: bytes) -> bool:
         self.check(asked, Verb.DROP, digest)
         return False
+
+    def is_new(self, leaf: bytes, packed: bytes) -> bool:
+        return self._lets_in
+
+    def check_named(self, leaf: bytes, packed: bytes) -> None:
+        """Says nothing."""
 
     def find(self, digest: bytes) -> None:
         return None
@@ -76,3 +87,30 @@ def test_a_letter_that_is_not_held_here_is_forgotten_nowhere() -> None:
     link = Link()
     assert not letters(link, lets_in=True).drop(ASKED, DIGEST)
     assert "ForgetEnvelope" not in link.asked
+
+
+def test_a_submission_that_nobody_signed_has_nothing_fetched() -> None:
+    record = Send(1, 2, bytes([7]) * 32, SendKind.REQUEST, 0, NONE, bytes([8]) * 32).encode()
+    link = Link()
+    letters(link, lets_in=False).check_named(b"", pack([record] * 100))
+    assert link.asked == []
+    letters(link, lets_in=True).check_named(b"", pack([record]))
+    assert link.asked == ["FetchEnvelope"]
+
+
+def test_what_is_new_is_whole_and_signed(tmp_path: Path) -> None:
+    world = World()
+    node = world.furnished(tmp_path / "data")
+    try:
+        nothing = cast("Any", None)
+        own = Envelopes(
+            node, nothing, nothing, nothing, data_dir=tmp_path, disk_floor=0, wall_ms=world.clock.now_ms
+        )
+        leaf, records = world.issues()
+        assert own.is_new(leaf, records)
+        assert not own.is_new(leaf[:-1] + bytes([leaf[-1] ^ 1]), records)
+        assert not own.is_new(leaf, records[:-1] + bytes([records[-1] ^ 1]))
+        submit(node.sequencer, (leaf, records))
+        assert not own.is_new(leaf, records), "it is in the log already"
+    finally:
+        node.close()
