@@ -385,6 +385,13 @@ class ClusterMember:
                 where="members",
                 fix="it serves reads; have it added with `sudur cluster member`",
             )
+        if listed.name != self.settings.name:
+            raise MemberUnknown(
+                f"the list has this member as {listed.name}, it was started as {self.settings.name}: to lead"
+                " under another's name would send everybody there",
+                where="members",
+                fix=f"start it with --name {listed.name}",
+            )
         link = PeerLink(listed.name, listed.peer, self._peer_tls)
         try:
             there = link.hear()
