@@ -8,11 +8,21 @@ from pathlib import Path
 
 import grpc
 import pytest
+from nacl.public import SealedBox
 
+from ledger.documents import Document, Field
+from ledger.envelope_bodies import Letter, letter_plaintext
+from ledger.envelopes import Envelope
+from ledger.leaves import NONE
+from ledger.records import Send, SendKind
 from tests.cluster.asking import check_reads, refusal_at, submit
 from tests.cluster.etcds import wait_until
 from tests.cluster.ledgers import Cluster
 from tests.cluster.links import State
+from tests.fault.processes import now_ms
+from tests.node.letters import envelope_secret
+from tools.client import EnvelopeAccess
+from tools.signing import NumberedSigner, SignedSubmission
 
 pytestmark = pytest.mark.slow
 
@@ -213,3 +223,39 @@ def test_a_follower_without_its_disk_is_no_member(cluster: Cluster, tmp_path: Pa
     lost.kill()
     lost.restore_from(tmp_path / "kept")
     cluster.restart()
+
+
+# --- envelopes ---------------------------------------------------------------------------------
+
+
+def test_an_envelope_outlives_the_leader(cluster: Cluster) -> None:
+    """Put through one node; the leader dies; named through another, and fetched from a third."""
+    world = cluster.world
+    genesis = world.genesis
+    writer = EnvelopeAccess(1, NumberedSigner(1, world.officers[0]))
+    reader = EnvelopeAccess(2, NumberedSigner(1, world.officers[1]))
+    leader = cluster.wait_led()
+    second, third = cluster.followers()
+    envelope = sealed(genesis)
+    with second.client(patience_s=20) as client:
+        digest = client.put_envelope(genesis, writer, envelope)
+    leader.kill()
+    record = Send(1, 2, world.commitments(1)[0], SendKind.REQUEST, 0, NONE, digest).encode()
+    made = SignedSubmission(*world.submission([record], claimed_ms=now_ms()))
+    with second.client(patience_s=60, deadline_s=20) as client:
+        client.submit(genesis, made)
+    with third.client(patience_s=20) as client:
+        assert client.get_envelope(genesis, reader, digest) == envelope
+    cluster.restart(leader)
+    cluster.wait_level()
+    with leader.client(patience_s=20) as client:
+        assert client.get_envelope(genesis, reader, digest) == envelope
+        assert client.drop_envelope(genesis, reader, digest)
+
+
+def sealed(genesis: bytes) -> bytes:
+    """A letter from agency 1 to key 2 of agency 2."""
+    letter = Letter(Document.build(1, 0, [Field.text("text", "a question")]), bytes(16), ())
+    _, plaintext = letter_plaintext(letter, genesis, 2)
+    box = bytes(SealedBox(envelope_secret(2, 2).public_key).encrypt(plaintext))
+    return Envelope(2, 2, box).encode()
