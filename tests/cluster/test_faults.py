@@ -16,7 +16,7 @@ from tests.cluster.fault_plan import plan
 from tests.cluster.ledgers import Cluster
 from tests.cluster.load import Load, Told, audit
 
-SECONDS: Final = float(os.environ.get("SUDUR_FAULT_SECONDS", "75"))
+SECONDS: Final = float(os.environ.get("SUDUR_FAULT_SECONDS", "50"))
 SEED: Final = int(os.environ.get("SUDUR_FAULT_SEED", "20261124"))
 _QUOTA: Final = 8 << 20
 
