@@ -51,6 +51,7 @@ from node.errors import (
     PeerError,
     ReadOnly,
     RetryableError,
+    RulesBroken,
     StoreBehindMark,
     StoreDamaged,
 )
@@ -106,6 +107,7 @@ class ClusterMember:
         self._sequencer: Sequencer | None = None
         self._leader: str | None = None
         self._process = secrets.token_bytes(16)
+        self._stuck = ""
         self._unfit = ""
         self._unfit_until = 0.0
         self._fault: RetryableError | None = NoLeader("this member has just started", retry_ms=200)
@@ -163,7 +165,7 @@ class ClusterMember:
     def alarm(self) -> str:
         """What an operator has to look at; empty when nothing."""
         fault = self._fault
-        return str(fault) if isinstance(fault, EtcdAlarm | MemberUnknown) else self.replica.trouble
+        return str(fault) if isinstance(fault, EtcdAlarm | MemberUnknown) else self._own_trouble
 
     @property
     def alarm_reason(self) -> str:
@@ -171,7 +173,13 @@ class ClusterMember:
         fault = self._fault
         if isinstance(fault, EtcdAlarm | MemberUnknown):
             return fault.code
-        return STORE_FAILED if self.replica.trouble else ""
+        return STORE_FAILED if self._own_trouble else ""
+
+    @property
+    def _own_trouble(self) -> str:
+        """What is wrong with this copy: it cannot be written to, cannot follow the others, or cannot lead."""
+        unfit = self._unfit if time.monotonic() < self._unfit_until else ""
+        return self.replica.trouble or self._stuck or unfit
 
     @property
     def queued(self) -> tuple[int, int]:
@@ -266,6 +274,8 @@ class ClusterMember:
                 self._tell(error)
             except NodeError as error:
                 self._tell(NoLeader(str(error), where=error.where, fix=error.fix))
+                if isinstance(error, BlockRefusedByPeer | RulesBroken | StoreDamaged | StoreBehindMark):
+                    self._stuck = f"it cannot follow the others, its store or software differs: {error}"
             except Exception as error:
                 if self._stopping.is_set():
                     break
@@ -276,6 +286,7 @@ class ClusterMember:
     def _tell(self, fault: RetryableError | None) -> None:
         """Say once what is the matter, and that it is over."""
         self._fault = fault
+        self._stuck = ""
         if isinstance(fault, EtcdAlarm):
             self._leader = None  # whoever it was
         text = "" if fault is None else f"{type(fault).__name__}: {fault}"

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Final
 
 from ledger.checkpoints import Checkpoint, log_key, open_checkpoint
@@ -29,7 +30,9 @@ POLL_S: Final = 0.1
 CLIENTS: Final = (1, 1, 1, 4, 32)
 """Submissions in each call of each client."""
 RECORDS: Final = 3
-_REPEATS: Final = 0.1
+_REPEATS: Final = 0.005
+"""The chance that one of a client's 200 newest submissions is sent once more."""
+_loads = count(1)
 
 
 @dataclass
@@ -103,6 +106,7 @@ class Load:
         also_read: Sequence[Node] = (),
     ) -> None:
         self.told = Told()
+        self._number = next(_loads)
         self._cluster = cluster
         self._stopping = threading.Event()
         self._done = threading.Event()
@@ -144,7 +148,8 @@ class Load:
         return LedgerClient(",".join(turned), patience_s=PATIENCE_S)
 
     def _write(self, number: int, bulk: int, seed: int) -> None:
-        world = World(counter=number << 32)
+        # Documents that no other client, and no load before, has.
+        world = World(counter=(self._number << 48) + (number << 32))
         chance = random.Random(seed + number)
         kept: list[SignedSubmission] = []
         with self._client(number) as client:
@@ -153,7 +158,7 @@ class Load:
                 with self.told.changed:
                     self.told.handed_in.update((one.leaf, one.records) for one in made)
                 kept += made
-                sent = made + [one for one in kept[-200:] if chance.random() < _REPEATS / 20][: 64 - bulk]
+                sent = made + [one for one in kept[-200:] if chance.random() < _REPEATS][: 64 - bulk]
                 self._send(client, world.genesis, sent)
 
     def _send(self, client: LedgerClient, genesis: bytes, sent: Sequence[SignedSubmission]) -> None:

@@ -13,15 +13,17 @@ from typing import Final
 import pytest
 
 from tests.cluster.fault_plan import plan
-from tests.cluster.ledgers import Cluster
+from tests.cluster.ledgers import HALF_OPEN, Cluster
 from tests.cluster.load import Load, Told, audit
 
-SECONDS: Final = float(os.environ.get("SUDUR_FAULT_SECONDS", "75"))
+SECONDS: Final = float(os.environ.get("SUDUR_FAULT_SECONDS", "35"))
 SEED: Final = int(os.environ.get("SUDUR_FAULT_SEED", "20261124"))
 _QUOTA: Final = 8 << 20
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.filterwarnings(HALF_OPEN)
 @pytest.mark.timeout(300 + 2 * SECONDS)
 def test_no_fault_loses_an_answer_or_forks_the_log(tmp_path: Path) -> None:
     print(f"seed {SEED}, {SECONDS:.0f} s; logs in {tmp_path}")
