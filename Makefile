@@ -60,8 +60,8 @@ bench: $(STAMP) ## measure the claims in docs/benchmarks.md
 
 .PHONY: test
 test: check etcd ## everything: style, types, import contracts, generated code, all tests
-	@echo "test: pytest"
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@echo "test: pytest, two files at a time"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: check
 check: lint types imports proto-check ## all but the tests
