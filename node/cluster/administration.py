@@ -155,11 +155,32 @@ def _hear_any(cluster: Cluster, addresses: Sequence[Address]) -> dict[Address, H
 def _known_members(
     cluster: Cluster, keys: Keys, votes: Sequence[Vote]
 ) -> tuple[dict[int, Members], bytes | None]:
-    """The lists of members that etcd or any member knows, by version; and what etcd holds."""
+    """The lists of members that etcd or any member knows, by version; and what etcd holds.
+
+    Of two lists of one version, as after etcd was set back over a change that was then made otherwise, etcd's
+    is the one. Raises ReseedRefused when etcd has neither.
+    """
     found = cluster.etcd.get(keys.members)
     held = None if found is None else found.value
-    lists = [Members.decode(value) for value in {held, *(vote.members for vote in votes)} if value]
-    return {one.version: one for one in lists}, held
+    known: dict[int, Members] = {}
+    if held is not None:
+        present = Members.decode(held)
+        known[present.version] = present
+    from_etcd = set(known)
+    for vote in votes:
+        if not vote.members:
+            continue
+        one = Members.decode(vote.members)
+        if known.setdefault(one.version, one) != one and one.version not in from_etcd:
+            names = [
+                ", ".join(member.name for member in found.members) for found in (known[one.version], one)
+            ]
+            raise ReseedRefused(
+                f"two lists of members are of version {one.version}: {names[0]}; and {names[1]}",
+                where="members",
+                fix="name with --peers only members whose list is the right one",
+            )
+    return known, held
 
 
 def _hear_members(
