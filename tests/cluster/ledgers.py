@@ -290,11 +290,10 @@ class Cluster:
         for node in list(nodes) or [one for one in self.nodes if one.process is None]:
             node.spawn()
 
-    def clone(self, of: Node, *, claims_address: bool) -> Node:
-        """Another machine with a copy of a node's data and mark; it may claim to be where the node is."""
-        place = replace(self.place(of.name), data=self.directory / f"clone of {of.name} at {now_ms()}")
-        if claims_address:
-            place = replace(place, listed=of.place.listed)
+    def clone(self, of: Node) -> Node:
+        """Another machine with a copy of a node's data and mark, which claims to be where the node is."""
+        data = self.directory / f"clone of {of.name} at {now_ms()}"
+        place = replace(self.place(of.name), data=data, listed=of.place.listed)
         shutil.copytree(of.data, place.data)
         clone = Node(place)
         clone.members = of.members

@@ -150,24 +150,12 @@ def test_a_node_from_an_old_backup(cluster: Cluster, tmp_path: Path) -> None:
     cluster.wait_level()
 
 
-def test_a_clone_elsewhere_says_that_it_is_one(cluster: Cluster) -> None:
-    of = cluster.followers()[0]
-    of.pause()
-    clone = cluster.clone(of, claims_address=False)
-    of.resume()
-    clone.spawn()
-    try:
-        wait_until(lambda: "it is a copy, or has moved" in clone.tail(), "it says what it is")
-    finally:
-        clone.kill()
-
-
 def test_a_cloned_node(cluster: Cluster) -> None:
     """One that claims to be where the node is, under load, while the leader comes and goes: whatever it says
     is of the one log."""
     of = cluster.followers()[0]
     of.pause()
-    clone = cluster.clone(of, claims_address=True)
+    clone = cluster.clone(of)
     of.resume()
     clone.spawn()
     try:
