@@ -174,6 +174,8 @@ class Sequencer:
         self.publications = publications
         self._fault: RetryableError | None = None
         self._over: NotLeading | None = None
+        self.unbelieved: BlockRefusedByPeer | None = None
+        """Why other members refuse whatever this node builds: its store or software is not like theirs."""
         self._broken = False
         self._clock_agreed = settings.clock_is_right
         self._finished: list[_Call] = []
@@ -495,7 +497,10 @@ class Sequencer:
         ]
         _LOG.error("block_refused", error=str(error), leaf=error.leaf, submissions=len(blamed))
         if not blamed:
-            self._answer(block, lambda _: error, error)
+            # Nothing that was submitted is to blame: it is what this node makes of it.
+            self.unbelieved = error
+            over = self._end(Conflict(f"the others refuse what it builds: {error.what}", where=error.where))
+            self._answer(block, lambda _: over, over)
             return
         for entry in blamed:
             self._settle(entry.call, entry.position, error)

@@ -65,6 +65,8 @@ from node.tls import TlsCredentials
 POLL_S: Final = 1.0
 UNFIT_S: Final = 15.0
 """So long a member leaves the lead to others whose own disk, store or clock has failed it as a leader."""
+SELF_S: Final = 10.0
+"""How often a member looks whether it is itself that answers where the list has it."""
 _BEARS_S: Final = 2.0
 """So long a leader bears such a fault, which may pass."""
 _OWN_FAULT: Final = "its own fault"
@@ -108,6 +110,9 @@ class ClusterMember:
         self._leader: str | None = None
         self._process = secrets.token_bytes(16)
         self._stuck = ""
+        self._stray: MemberUnknown | NoLeader | None = None
+        self._found_in: Members | None = None
+        self._found_at = 0.0
         self._unfit = ""
         self._unfit_until = 0.0
         self._fault: RetryableError | None = NoLeader("this member has just started", retry_ms=200)
@@ -164,13 +169,13 @@ class ClusterMember:
     @property
     def alarm(self) -> str:
         """What an operator has to look at; empty when nothing."""
-        fault = self._fault
+        fault = self._stray if isinstance(self._stray, MemberUnknown) else self._fault
         return str(fault) if isinstance(fault, EtcdAlarm | MemberUnknown) else self._own_trouble
 
     @property
     def alarm_reason(self) -> str:
         """The code of :attr:`alarm`."""
-        fault = self._fault
+        fault = self._stray if isinstance(self._stray, MemberUnknown) else self._fault
         if isinstance(fault, EtcdAlarm | MemberUnknown):
             return fault.code
         return STORE_FAILED if self._own_trouble else ""
@@ -333,9 +338,11 @@ class ClusterMember:
         self._fetch_release()
         leader = self._lease.leader()
         self._leader = None if leader is None else leader.decode()
+        self._look_for_itself(members)
         if self._leader is not None and self._leader != self.settings.name:
             return
-        self._check_listed(members)
+        if self._stray is not None:
+            raise self._stray
         if self.replica.vote.is_frozen:
             raise NoLeader(
                 f"this member is frozen for epoch {self.replica.vote.frozen}, which is not opened yet",
@@ -384,6 +391,18 @@ class ClusterMember:
                 known.close()
         self.replica.know_members(value)
         return members
+
+    def _look_for_itself(self, members: Members) -> None:
+        """Whether the list means this very node, now and then while it does. What is wrong is an alarm
+        whoever leads, and this node does not."""
+        now = time.monotonic()
+        if self._stray is None and members == self._found_in and now < self._found_at + SELF_S:
+            return
+        try:
+            self._check_listed(members)
+            self._stray, self._found_in, self._found_at = None, members, now
+        except (MemberUnknown, NoLeader) as error:
+            self._stray = error
 
     def _check_listed(self, members: Members) -> None:
         """That the list means this very node: a copy of a member, elsewhere, must not vote in its place."""
@@ -513,7 +532,9 @@ class ClusterMember:
             sequencer.stop()
             self._observer.term_ended(why or "failed")
             _log.info("term ended", why=why or "failed")
-            if fault is not None and why == _OWN_FAULT:
+            if sequencer.unbelieved is not None:
+                self._be_unfit(sequencer.unbelieved)
+            elif fault is not None and why == _OWN_FAULT:
                 self._be_unfit(fault)
 
     def _why_over(self, sequencer: Sequencer, well: float) -> str:

@@ -49,6 +49,8 @@ PEER_OPTIONS: Final = (
     ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.use_local_subchannel_pool", 1),
+    # What members say to each other goes through no proxy that a site has for its people.
+    ("grpc.enable_http_proxy", 0),
 )
 Answer = TypeVar("Answer")
 
