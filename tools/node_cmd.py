@@ -182,8 +182,9 @@ def start(
 
     A mirror (--follow) is a copy for reading: it checks all that it takes over, and serves it without a link.
 
-    Example: sudur node start --data data --genesis authority/genesis.leaf --log-key authority/log.key.json
     A member of a cluster (--journal) holds a copy like the others; one of them leads at a time.
+
+    Example: sudur node start --data data --genesis authority/genesis.leaf --log-key authority/log.key.json
 
     Example: sudur node start --data mirror --follow node.example:7070 --trust trust.json
     """
