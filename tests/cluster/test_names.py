@@ -31,6 +31,6 @@ async def test_one_that_was_started_under_anothers_name(tmp_path: Path, etcds_of
         member.settings = replace(member.settings, name=taken)
         await until(lambda: isinstance(member.fault, MemberUnknown), "it says so")
         assert "--name" in str(member.fault)
+        third = nodes.followers[1]
         await asyncio.to_thread(nodes.leader.running.member.stop)
-        third = next(one for one in nodes.followers if one.running.member is not member)
         await until(lambda: third.running.member.leads, "another leads")
