@@ -25,11 +25,11 @@ from ledger.notes import parse_note
 from ledger.records import MAX_RECORDS
 from ledger.submissions import pack
 from ledger.tree import Tree
-from node.block_source import StoredBlocks
-from node.catch_up import TrustedHead, catch_up
+from node.copying.block_source import StoredBlocks
+from node.copying.catch_up import TrustedHead, catch_up
+from node.copying.remote_blocks import CHANNEL_OPTIONS, RemoteBlocks
 from node.head import Head
 from node.journal import candidate_block
-from node.remote_blocks import CHANNEL_OPTIONS, RemoteBlocks
 from node.store import Store
 from tests.ledger.world import World, issue
 

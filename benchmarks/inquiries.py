@@ -27,8 +27,8 @@ from ledger.status import CHUNK_SIZE, chunk_count, chunk_of, compress_chunk, rea
 from ledger.tree import Tree
 from node import codec
 from node.database import FIGURES, OBJECTS, TILES, Database
-from node.grpc_answers import figures_response
-from node.inquiries import AgencyFigures
+from node.doors.grpc_answers import figures_response
+from node.doors.inquiries import AgencyFigures
 from node.proofs import Proofs
 from node.store import Store
 

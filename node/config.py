@@ -70,7 +70,7 @@ class RequestLimits:
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """What one caller may use as time goes on (node/limits.py).
+    """What one caller may use as time goes on (node/doors/limits.py).
 
     ``agency_records`` and ``agency_bytes``: what an agency may append a second for good, and
     ``agency_burst_s`` seconds' worth of both at once: by default ten million records, an archive, at

@@ -20,8 +20,8 @@ from tools.pinning import load_trust, only_ledger
 from tools.ui import emit_json, progress, say
 
 if TYPE_CHECKING:
-    from node.archive import Manifest
-    from node.backup import Progress
+    from node.copying.archive import Manifest
+    from node.copying.backup import Progress
 
 _Trust = Annotated[
     Path,
@@ -54,7 +54,7 @@ def backup(
 
     Example: sudur node backup --node 127.0.0.1:7070 --to /backup/ledger --trust trust.json
     """
-    from node.backup import add_letters
+    from node.copying.backup import add_letters
 
     manifest = _backed_up(node, to, only_ledger(load_trust(trust)))
     if letters is not None:
@@ -73,7 +73,7 @@ def verify_backup(
 
     Example: sudur node verify-backup /backup/ledger --trust trust.json
     """
-    from node.backup import verify_backup as verify
+    from node.copying.backup import verify_backup as verify
 
     with _shown("Verifying") as told:
         manifest = verify(directory, only_ledger(load_trust(trust)), progress=told)
@@ -107,7 +107,7 @@ def restore(
 
     Example: sudur node restore --from /backup/ledger --data /var/lib/sudur/data --trust trust.json
     """
-    from node.backup import restore as bring_back
+    from node.copying.backup import restore as bring_back
 
     with _shown("Restoring") as told:
         made = bring_back(
@@ -156,7 +156,7 @@ def drill(
 
     Example: sudur node drill --from /backup/ledger --trust trust.json
     """
-    from node.drill import drill as run_drill
+    from node.copying.drill import drill as run_drill
 
     if (backup_dir is None) == (not node):
         raise Usage("one of --from and --node says what is drilled")
@@ -184,9 +184,9 @@ def drill(
 
 
 def _backed_up(node: str, to: Path, trusted: TrustedLedger) -> Manifest:
-    from node.backup import back_up
-    from node.grpc_api import now_ms
-    from node.remote_blocks import CHANNEL_OPTIONS, RemoteBlocks
+    from node.copying.backup import back_up
+    from node.copying.remote_blocks import CHANNEL_OPTIONS, RemoteBlocks
+    from node.doors.grpc_api import now_ms
 
     with (
         channels([node], "--node", CHANNEL_OPTIONS)(node) as link,

@@ -190,13 +190,13 @@ def start(
     """
     from node.cluster.run_member import run_member
     from node.config import KIBIBYTE, MEBIBYTE, Address, EnvelopeLimits, RateLimits, Settings
+    from node.copying.mirror import MirrorSettings
+    from node.copying.remote_blocks import CHANNEL_OPTIONS
+    from node.copying.run_mirror import run_mirror
+    from node.doors.serving import Running
     from node.errors import NodeError
     from node.logs import configure_logs
-    from node.mirror import MirrorSettings
-    from node.remote_blocks import CHANNEL_OPTIONS
     from node.run import run
-    from node.run_mirror import run_mirror
-    from node.serving import Running
 
     if bool(follow) == bool(log_key):
         raise Usage(
@@ -323,7 +323,7 @@ def fsck(
 
     Example: sudur node fsck --data data
     """
-    from node.fsck import run_fsck
+    from node.checking.fsck import run_fsck
 
     keys: tuple[VerifierKey, ...] = ()
     if trust is not None:

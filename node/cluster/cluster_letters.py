@@ -19,12 +19,12 @@ from ledger.records import NO_HASH
 from node.cluster.member import ClusterMember
 from node.cluster.peers import PeerLink, Quorum
 from node.cluster.protocol import majority
-from node.envelope_store import EnvelopeStore
-from node.envelopes import Authorization, Envelopes, Kept, named_records
+from node.doors.forward import ForwardedRefusal
+from node.doors.grpc_api import now_ms
+from node.doors.request_ids import to_hand_on
 from node.errors import NoLeader, NotFound, PeerError
-from node.forward import ForwardedRefusal
-from node.grpc_api import now_ms
-from node.request_ids import to_hand_on
+from node.letters.envelope_store import EnvelopeStore
+from node.letters.envelopes import Authorization, Envelopes, Kept, named_records
 from sudur.v1 import ledger_pb2, peer_pb2
 
 KEEP_S: Final = 10.0
@@ -33,7 +33,7 @@ FETCH_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class ClusterLetters:
-    """See :class:`node.envelopes.Letters`. Blocks for disks and peers: not for an event loop."""
+    """See :class:`node.letters.envelopes.Letters`. Blocks for disks and peers: not for an event loop."""
 
     member: ClusterMember
     own: Envelopes

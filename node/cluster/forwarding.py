@@ -14,10 +14,10 @@ from grpc_status import rpc_status
 from node.cluster.member import ClusterMember
 from node.cluster.peers import PEER_OPTIONS
 from node.config import Address
+from node.doors.forward import ForwardedRefusal
+from node.doors.request_ids import to_hand_on
 from node.errors import NoLeader, RetryableError
-from node.forward import ForwardedRefusal
 from node.metrics import Metrics
-from node.request_ids import to_hand_on
 from node.sequencer import Outcome, Placement
 from node.tls import TlsCredentials
 from sudur.v1 import ledger_pb2
@@ -34,7 +34,7 @@ Answer = TypeVar("Answer")
 
 
 class Forwarding:
-    """See :class:`node.forward.Forward`. Belongs to one event loop; :meth:`close` it there."""
+    """See :class:`node.doors.forward.Forward`. Belongs to one event loop; :meth:`close` it there."""
 
     def __init__(self, member: ClusterMember, credentials: TlsCredentials | None, metrics: Metrics) -> None:
         self._member = member

@@ -12,12 +12,12 @@ import structlog
 
 from ledger.errors import SudurError, VerificationError
 from ledger.proofs import verify_consistency
-from node.catch_up import Terms, TrustedHead, catch_up
 from node.cluster.errors import NoMajority
 from node.cluster.observer import Observer
 from node.cluster.peers import Heard, PeerLink, Peers
 from node.cluster.protocol import Standing
 from node.cluster.replica import Replica
+from node.copying.catch_up import Terms, TrustedHead, catch_up
 from node.errors import NoLeader, PeerError, PeerWrong
 from node.head import Head
 from node.store import Snapshot, Store

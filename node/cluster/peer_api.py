@@ -18,14 +18,14 @@ import structlog
 
 from ledger.errors import OutOfRange, SudurError, VerificationError
 from ledger.leaves import NONE
-from node.block_source import StoredBlocks
 from node.cluster.cluster_letters import held, keep
 from node.cluster.member import ClusterMember
 from node.cluster.protocol import Readiness
-from node.envelope_store import EnvelopeStore
+from node.copying.block_source import StoredBlocks
+from node.doors.grpc_answers import blocks_response
 from node.errors import BlockRefusedByPeer, NoLeader, NotFound
-from node.grpc_answers import blocks_response
 from node.head import Head
+from node.letters.envelope_store import EnvelopeStore
 from node.metrics import Metrics
 from node.proofs import Proofs
 from node.store import Store

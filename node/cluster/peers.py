@@ -21,9 +21,9 @@ from node.cluster.errors import NoMajority
 from node.cluster.members import Members
 from node.cluster.observer import UNOBSERVED, Observer
 from node.config import Address
+from node.copying.remote_blocks import CHANNEL_OPTIONS, RemoteBlocks, peer_error
 from node.errors import NodeError, PeerError, PeerShort, PeerSilent, PeerWrong, StoreDamaged
 from node.head import Vote
-from node.remote_blocks import CHANNEL_OPTIONS, RemoteBlocks, peer_error
 from node.secure_channel import SecureChannel
 from node.tls import TlsCredentials
 from sudur.v1 import ledger_pb2, peer_pb2

@@ -29,14 +29,14 @@ from node.cluster.replica import Replica
 from node.cluster.rounds import Rounds
 from node.config import Address, Settings
 from node.disk import make_directories
+from node.doors.grpc_api import SOFTWARE_VERSION
+from node.doors.serving import Running, Served, open_doors, serve, until_told
 from node.errors import NodeError, NotFound, StoreBehindMark
-from node.grpc_api import SOFTWARE_VERSION
 from node.ledger_copy import LedgerCopy
-from node.letters import kept_letters
+from node.letters.keeping import kept_letters
 from node.mark import Mark
 from node.node import DATABASE_DIRECTORY, default_mark_path, holds_database
 from node.sequencer import SequencerSettings
-from node.serving import Running, Served, open_doors, serve, until_told
 from node.store import Store
 from node.tls import TlsCredentials
 from transport.certificates import Purpose

@@ -25,9 +25,9 @@ from ledger.errors import SudurError
 from ledger.leaves import NONE
 from ledger.signatures import Algorithm
 from ledger.signing_policy import SigningPolicy
+from node.checking.fsck import run_fsck
 from node.cluster.etcd_client import Put
 from node.errors import EtcdFull
-from node.fsck import run_fsck
 from node.node import default_mark_path
 from sudur.v1 import ledger_pb2, ledger_pb2_grpc
 from tests.cluster.etcds import DEADLINE_S, Etcds, free_ports, wait_until

@@ -15,7 +15,7 @@ from ledger.leaves import NONE
 from ledger.records import Send, SendKind
 from ledger.submissions import pack
 from node.cluster.cluster_letters import ClusterLetters
-from node.envelopes import Authorization, Envelopes
+from node.letters.envelopes import Authorization, Envelopes
 from tests.node.world import World, submit
 
 ASKED = Authorization(1, 1, 0, bytes(64))

@@ -16,9 +16,9 @@ from structlog.contextvars import merge_contextvars
 from node.cluster.cluster_metrics import ClusterMetrics
 from node.cluster.etcd_client import EtcdClient
 from node.commit import STEPS
+from node.doors.request_ids import HEADER
 from node.errors import EtcdUnavailable
 from node.metrics import Metrics
-from node.request_ids import HEADER
 from sudur.v1 import ledger_pb2
 from tests.cluster.etcds import Etcds, free_ports
 from tests.cluster.serving import Cluster, Node, cluster, until

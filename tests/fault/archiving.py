@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from node import archive, catch_up
-from node.backup import back_up, restore
+from node.copying import archive, catch_up
+from node.copying.backup import back_up, restore
 from tests.node.blocks import Log, small_world
 from tests.node.test_backup import FakeNode, trusted_of
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from node.archive import MANIFEST, read_manifest
-from node.backup import verify_backup
-from node.fsck import run_fsck
+from node.checking.fsck import run_fsck
+from node.copying.archive import MANIFEST, read_manifest
+from node.copying.backup import verify_backup
 from tests.fault.archiving import BLOCKS
 from tests.node.blocks import Log, small_world
 from tests.node.test_backup import trusted_of

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from node.fsck import run_fsck
+from node.checking.fsck import run_fsck
 from sudur.v1 import ledger_pb2
 from tests.fault.processes import DEADLINE_S, NodeProcess, now_ms, refused, request
 from tests.node.served import Refused

@@ -29,13 +29,13 @@ from ledger.signatures import Algorithm
 from ledger.status import EMPTY_CHUNK_HASH
 from ledger.tiles import TILE_WIDTH
 from node import codec, database
+from node.checking.fsck import Report, run_fsck
+from node.checking.repair import DAMAGED, NEW
 from node.database import Database
 from node.errors import DataInUse, NodeError, NotFound
-from node.fsck import Report, run_fsck
 from node.head import Head
 from node.mark import Mark
 from node.node import LedgerNode
-from node.repair import DAMAGED, NEW
 from node.store import KEEP_SUPERSEDED_MS
 from tests.node.world import ORIGIN, World, placed, submit
 
@@ -475,7 +475,7 @@ def test_a_repair_cut_short_begins_anew(built: Built, tmp_path: Path) -> None:
 
 def test_progress_is_told(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = built.copy(tmp_path)
-    monkeypatch.setattr("node.fsck._PROGRESS_LEAVES", 100)
+    monkeypatch.setattr("node.checking.fsck._PROGRESS_LEAVES", 100)
     said: list[str] = []
     report = run_fsck(data, progress=said.append)
     assert report.sound

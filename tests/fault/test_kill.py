@@ -12,7 +12,7 @@ from ledger.checkpoints import Checkpoint, log_key, open_checkpoint
 from ledger.leaves import LeafType
 from ledger.proofs import verify_consistency
 from ledger.submissions import SubmissionLeaf, unpack
-from node.fsck import run_fsck
+from node.checking.fsck import run_fsck
 from node.node import LedgerNode
 from tests.fault.processes import DEADLINE_S, Answers, Client, NodeProcess, request
 from tests.node.world import ORIGIN, World

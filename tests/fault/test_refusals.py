@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from node.checking.fsck import run_fsck
 from node.clock import SystemClock
 from node.errors import ClockUnsound, NodeError, StoreBehindMark, StoreDamaged
-from node.fsck import run_fsck
 from node.node import LedgerNode
 from node.sequencer import Placement
 from tests.fault.processes import DEADLINE_S, NodeProcess, now_ms, request

@@ -14,8 +14,8 @@ from ledger.proofs import prove_consistency
 from ledger.submissions import pack
 from ledger.tiles import NodeId
 from ledger.tree import Tree
-from node.block_source import Block, Pulse
-from node.catch_up import TrustedHead
+from node.copying.block_source import Block, Pulse
+from node.copying.catch_up import TrustedHead
 from node.head import Head
 from node.journal import candidate_block
 from node.store import Store

@@ -14,7 +14,7 @@ import pytest_asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.grpc_errors import REASONS
+from node.doors.grpc_errors import REASONS
 from sudur.v1 import ledger_pb2
 from tests.node.served import Served, refused, serve
 

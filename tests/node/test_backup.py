@@ -17,11 +17,12 @@ from ledger.checkpoints import Checkpoint, sign_checkpoint
 from ledger.errors import CheckpointUntrusted
 from ledger.notes import VerifierKey
 from ledger.trust import TrustedLedger
-from node.archive import MANIFEST, Archive, ArchiveBlocks, Manifest, read_manifest
-from node.backup import add_letters, back_up, restore, verify_backup
-from node.block_source import Block
-from node.drill import drill
-from node.envelope_store import EnvelopeStore
+from node.checking.fsck import run_fsck
+from node.copying.archive import MANIFEST, Archive, ArchiveBlocks, Manifest, read_manifest
+from node.copying.backup import add_letters, back_up, restore, verify_backup
+from node.copying.block_source import Block
+from node.copying.drill import drill
+from node.copying.mirror import Mirror
 from node.errors import (
     DataInUse,
     DiskFull,
@@ -33,9 +34,8 @@ from node.errors import (
     RulesBroken,
     StoreBehindMark,
 )
-from node.fsck import run_fsck
+from node.letters.envelope_store import EnvelopeStore
 from node.mark import Mark
-from node.mirror import Mirror
 from node.node import LedgerNode, default_mark_path
 from node.store import Store
 from sudur.v1 import ledger_pb2
@@ -85,12 +85,12 @@ def make(directory: Path, node: FakeNode | None = None, trusted: TrustedLedger =
 @pytest.fixture
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """So small that two or three blocks make a file."""
-    monkeypatch.setattr("node.archive.FILE_BYTES", 1_500)
+    monkeypatch.setattr("node.copying.archive.FILE_BYTES", 1_500)
 
 
 @pytest.fixture
 def no_floor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("node.backup.DEFAULT_FLOOR", 0)
+    monkeypatch.setattr("node.copying.backup.DEFAULT_FLOOR", 0)
 
 
 # --- whole -------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ def test_a_run_that_ends_unsigned_is_proven_from_the_archive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path / "backup", FakeNode(Log.of(WORLD, signed=False)))
-    monkeypatch.setattr("node.catch_up.RUN_BYTES", 400)
+    monkeypatch.setattr("node.copying.catch_up.RUN_BYTES", 400)
     made = restore(tmp_path / "backup", tmp_path / "data", TRUSTED, floor=0)
     assert made.root == LOG.root(LOG.size)
 
@@ -484,10 +484,10 @@ def test_a_full_disk_stops_a_backup_and_it_goes_on(tmp_path: Path, monkeypatch: 
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         fsync(descriptor)
 
-    monkeypatch.setattr("node.archive.os.fsync", full)
+    monkeypatch.setattr("node.copying.archive.os.fsync", full)
     with pytest.raises(DiskFull, match="goes on"):
         make(tmp_path / "backup")
-    monkeypatch.setattr("node.archive.os.fsync", fsync)
+    monkeypatch.setattr("node.copying.archive.os.fsync", fsync)
     assert not list((tmp_path / "backup").glob("*.part"))
     make(tmp_path / "backup")
     assert verify_backup(tmp_path / "backup", TRUSTED).size == LOG.size
@@ -495,7 +495,7 @@ def test_a_full_disk_stops_a_backup_and_it_goes_on(tmp_path: Path, monkeypatch: 
 
 def test_a_full_disk_stops_a_restore_and_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "backup")
-    monkeypatch.setattr("node.catch_up.RUN_BYTES", 400)
+    monkeypatch.setattr("node.copying.catch_up.RUN_BYTES", 400)
     room = [100, 100, 0]
     with pytest.raises(DiskFull, match="goes on"):
         restore(

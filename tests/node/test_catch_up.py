@@ -14,8 +14,8 @@ from ledger.errors import PolicyUnmet
 from ledger.hashing import leaf_hashes
 from ledger.seals import Seal
 from ledger.submissions import pack, unpack
-from node.block_source import MAX_MESSAGE, Block, Piece, Pulse, StoredBlocks
-from node.catch_up import Terms, TrustedHead, catch_up
+from node.copying.block_source import MAX_MESSAGE, Block, Piece, Pulse, StoredBlocks
+from node.copying.catch_up import Terms, TrustedHead, catch_up
 from node.errors import PeerShort, PeerSilent, PeerWrong, RulesBroken, StoreDamaged
 from node.head import Head
 from node.store import Snapshot, Store
@@ -149,7 +149,7 @@ def test_stopping_leaves_a_store_that_goes_on(store: Store) -> None:
 
 
 def test_the_fetch_stays_ahead_by_a_bounded_amount(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("node.catch_up.FETCHED_BYTES", 1024)
+    monkeypatch.setattr("node.copying.catch_up.FETCHED_BYTES", 1024)
     source = FakeSource(LOG)
     ahead: list[int] = []
 
@@ -365,7 +365,7 @@ def joined(messages: Sequence[Sequence[Piece]]) -> list[tuple[int, bytes]]:
 def test_messages_are_bounded_and_give_every_block(
     tmp_path: Path, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("node.block_source.MAX_MESSAGE", most + 300)
+    monkeypatch.setattr("node.copying.block_source.MAX_MESSAGE", most + 300)
     store = filled(tmp_path / "whole", WORLD, LOG)
     stored = StoredBlocks(store)
     for start in range(len(LOG.blocks) + 1):

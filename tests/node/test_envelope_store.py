@@ -27,12 +27,12 @@ from ledger.signatures import Algorithm
 from ledger.signing_policy import SigningPolicy
 from ledger.submissions import pack
 from ledger.tiles import TILE_WIDTH
+from node.checking.fsck import run_fsck
 from node.codec import BlockInfo
 from node.config import EnvelopeLimits
-from node.envelope_keeper import DAY_MS, GRACE_MS, EnvelopeKeeper
-from node.envelope_store import MARGIN_MS, ORPHAN_MS, EnvelopeStore, Naming, Release
 from node.errors import DiskFull, NodeError, NotFound, ReadOnly, StoreDamaged
-from node.fsck import run_fsck
+from node.letters.envelope_keeper import DAY_MS, GRACE_MS, EnvelopeKeeper
+from node.letters.envelope_store import MARGIN_MS, ORPHAN_MS, EnvelopeStore, Naming, Release
 from node.metrics import Metrics
 from node.node import LedgerNode
 from tests.ledger.world import issue
@@ -483,7 +483,7 @@ def test_what_is_deleted_is_gone_from_every_file(desk: Desk) -> None:
 CRASH = """
 import os, signal, sys
 from pathlib import Path
-from node.envelope_store import EnvelopeStore
+from node.letters.envelope_store import EnvelopeStore
 from tests.node.test_envelope_store import envelope
 store = EnvelopeStore(Path(sys.argv[1]))
 for n in range(int(sys.argv[2])):

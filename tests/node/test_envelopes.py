@@ -20,7 +20,7 @@ from ledger.leaves import NONE
 from ledger.records import NO_HASH, Answer, Outcome, Send, SendKind
 from node.config import EnvelopeLimits
 from node.disk import free_bytes
-from node.envelopes import may_name
+from node.letters.envelopes import may_name
 from sudur.v1 import ledger_pb2
 from tests.ledger.world import commitment, issue
 from tests.node.letters import MINUTE_MS, Post, add_envelope_key

@@ -19,8 +19,8 @@ from ledger.errors import (
     SudurError,
     UnknownAgency,
 )
+from node.doors.grpc_errors import MAX_MESSAGE, MAX_VALUE, REASONS, fault, reason_of, refuse
 from node.errors import ClockUnsound, DiskFull, QueueFull, StoreDamaged
-from node.grpc_errors import MAX_MESSAGE, MAX_VALUE, REASONS, fault, reason_of, refuse
 from tests.node.served import Refused, taken_apart
 
 PROTO = Path(__file__).resolve().parents[2] / "proto" / "sudur" / "v1" / "ledger.proto"

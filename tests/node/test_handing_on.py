@@ -10,11 +10,11 @@ import pytest
 from google.rpc import status_pb2
 
 from ledger.errors import SudurError
+from node.doors.forward import ForwardedRefusal
+from node.doors.writes import Writes
 from node.errors import NoLeader
-from node.forward import ForwardedRefusal
 from node.metrics import Metrics
 from node.sequencer import Outcome
-from node.writes import Writes
 
 PAIR = (b"leaf", b"records")
 METHODS: dict[str, Callable[[Writes], Awaitable[object]]] = {

@@ -24,7 +24,7 @@ from ledger.registry_records import AgencyRecord, KeyRecord
 from ledger.seals import Seal
 from ledger.status import expand_chunk, read_status
 from ledger.tiles import entries_path, parse_bundle, tile_path
-from node.http_models import decode_leaf
+from node.doors.http_models import decode_leaf
 from tests.ledger.world import ORIGIN, commitment, issue, signer, status
 from tests.node.served import Served, serve
 

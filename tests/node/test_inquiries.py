@@ -33,7 +33,7 @@ from ledger.references import reference_digits, reference_text
 from ledger.reports import CSV_COLUMNS, read_figures
 from ledger.resources import Event, fetch_events
 from ledger.seals import Seal
-from node import inquiry_models as models
+from node.doors import inquiry_models as models
 from sudur.v1 import ledger_pb2 as pb
 from tests.ledger.world import commitment, issue
 from tests.node.served import Served, refused, serve

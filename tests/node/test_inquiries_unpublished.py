@@ -16,15 +16,15 @@ from ledger.inquiries import Standing
 from ledger.leaves import NONE
 from ledger.records import NO_HASH, Answer, Outcome, Send, SendKind, Status, StatusChange
 from ledger.references import reference_digits
-from node import inquiries as module
 from node.codec import BlockInfo
+from node.doors import inquiries as module
+from node.doors.inquiries import Inquiries
+from node.doors.reads import Reads
+from node.doors.releases import Releases
+from node.doors.resources import Resources
 from node.errors import NotFound, ReadOnly, Stopping
-from node.inquiries import Inquiries
 from node.node import LedgerNode
 from node.publish import Published
-from node.reads import Reads
-from node.releases import Releases
-from node.resources import Resources
 from node.store import Store
 from tests.ledger.world import commitment, issue
 from tests.node.served import serve

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from ledger.errors import DuplicateIssue, SignatureInvalid, SudurError
 from ledger.submissions import SubmissionLeaf
 from node.config import UNLIMITED, RateLimits
+from node.doors.forward import ForwardedRefusal
+from node.doors.limits import Buckets, CallerLimits, Tally, host_address, peer_address
 from node.errors import NodeError, QueueFull, RateLimited
-from node.forward import ForwardedRefusal
-from node.limits import Buckets, CallerLimits, Tally, host_address, peer_address
 from node.publish import Published
 from node.sequencer import Outcome, Placement
 from sudur.v1 import ledger_pb2 as pb

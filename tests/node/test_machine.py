@@ -21,8 +21,8 @@ from ledger.hashing import leaf_hash
 from ledger.proofs import verify_consistency, verify_inclusion
 from ledger.records import Issue, Status, StatusChange
 from ledger.submissions import unpack
+from node.checking.fsck import run_fsck
 from node.errors import RetryableError
-from node.fsck import run_fsck
 from node.node import LedgerNode, default_mark_path
 from node.sequencer import Outcome, Placement
 from tests.node.check import check_log

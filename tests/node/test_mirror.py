@@ -23,10 +23,10 @@ from ledger.notes import VerifierKey
 from ledger.proofs import verify_inclusion
 from ledger.tiles import TileId
 from ledger.trust import TrustedLedger
+from node.checking.fsck import run_fsck
+from node.copying.mirror import Mirror, MirrorSettings
+from node.copying.run_mirror import RunningMirror, start_mirror
 from node.errors import StoreBehindMark
-from node.fsck import run_fsck
-from node.mirror import Mirror, MirrorSettings
-from node.run_mirror import RunningMirror, start_mirror
 from sudur.v1 import ledger_pb2 as pb
 from sudur.v1 import ledger_pb2_grpc
 from tests.ledger.world import ORIGIN, issue, log_key

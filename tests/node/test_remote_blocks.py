@@ -12,10 +12,10 @@ from typing import Any
 import grpc
 import pytest
 
-from node.block_source import MAX_MESSAGE, Block, Pulse
-from node.catch_up import Terms, TrustedHead, catch_up
+from node.copying.block_source import MAX_MESSAGE, Block, Pulse
+from node.copying.catch_up import Terms, TrustedHead, catch_up
+from node.copying.remote_blocks import CHANNEL_OPTIONS, RemoteBlocks
 from node.errors import PeerShort, PeerSilent, PeerWrong
-from node.remote_blocks import CHANNEL_OPTIONS, RemoteBlocks
 from node.store import Store
 from sudur.v1 import ledger_pb2 as pb
 from tests.ledger.world import issue
@@ -81,12 +81,12 @@ async def test_a_great_block_comes_in_several_messages(served: Served) -> None:
 async def test_a_stream_that_follows_gives_each_new_block_and_says_when_nothing_is_new(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("node.grpc_api.PULSE_S", 0.02)
+    monkeypatch.setattr("node.doors.grpc_api.PULSE_S", 0.02)
     newest = served.node.ledger.published.head.block
     call = served.stub.StreamBlocks(pb.StreamBlocksRequest(from_block=newest + 1, follow=True))
     pulse: Any = await call.read()
     assert (list(pulse.pieces), pulse.newest_block) == ([], newest)
-    monkeypatch.setattr("node.grpc_api.PULSE_S", 30.0)
+    monkeypatch.setattr("node.doors.grpc_api.PULSE_S", 30.0)
     placed = (await served.submit()).placement
     new: Any = pulse
     while not new.pieces:

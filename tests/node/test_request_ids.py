@@ -11,9 +11,9 @@ import pytest
 import structlog
 from structlog.contextvars import merge_contextvars
 
-from node import refusal_log
-from node.refusal_log import RefusalLog
-from node.request_ids import HEADER
+from node.doors import refusal_log
+from node.doors.refusal_log import RefusalLog
+from node.doors.request_ids import HEADER
 from sudur.v1 import ledger_pb2
 from tests.node.served import Served, serve
 

@@ -20,9 +20,9 @@ from ledger.errors import WrongLedger
 from ledger.leaves import LeafType
 from node.config import Address, RequestLimits
 from node.disk import free_bytes
+from node.doors.serving import HttpServer
 from node.errors import DataInUse, NodeError, NotFound
 from node.run import RunningNode, run, start_node
-from node.serving import HttpServer
 from sudur.v1 import ledger_pb2, ledger_pb2_grpc
 from tests.ledger.world import World, issue, signer
 from tests.node.served import Refused, genesis_leaf, refused, serve, settings, taken_apart

@@ -14,13 +14,13 @@ import pytest_asyncio
 from google.protobuf.message import Message
 
 from ledger.leaves import LeafType
-from node import http_protocol
 from node.codec import BlockInfo
+from node.doors import http_protocol
+from node.doors.outgoing import SMALL, Outgoing
+from node.doors.reads import BlockHead, Reads
+from node.doors.releases import Releases
+from node.doors.resources import BYTES, Resource, Resources
 from node.errors import AnswersWaiting
-from node.outgoing import SMALL, Outgoing
-from node.reads import BlockHead, Reads
-from node.releases import Releases
-from node.resources import BYTES, Resource, Resources
 from sudur.v1 import ledger_pb2 as pb
 from tests.node.served import Served, refused, serve
 

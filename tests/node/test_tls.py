@@ -19,11 +19,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from node.cluster.peers import PeerLink
 from node.config import Address, RequestLimits
+from node.doors.members_only import MembersOnly, member_name
+from node.doors.serving import HttpServer
 from node.errors import PeerSilent
-from node.members_only import MembersOnly, member_name
 from node.run import RunningNode, start_node
 from node.secure_channel import SecureChannel
-from node.serving import HttpServer
 from node.tls import TlsCredentials
 from sudur.v1 import ledger_pb2, ledger_pb2_grpc, peer_pb2
 from tests.ledger.world import signer

@@ -1,0 +1,1 @@
+"""Blocks from elsewhere, checked before they are written: catch-up, mirrors, backups."""

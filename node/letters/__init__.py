@@ -1,0 +1,1 @@
+"""Envelopes between agencies: beside the blocks, never in them."""
