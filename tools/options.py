@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,6 +24,8 @@ from tools.ui import remark
 
 NODES: Final = "ADDR[,ADDR…]"
 """How an option shows that it takes a node, or all of a cluster."""
+_TELL_AGAIN_S = 10.0
+
 Node = Annotated[
     str,
     typer.Option(
@@ -102,9 +105,15 @@ def connect(address: str, patience_s: float = 30.0) -> LedgerClient:
     if len(set(bare)) < len(bare):
         raise Usage("names a node twice", where="--node", fix="write each node once")
 
+    told: dict[str, float] = {}
+
     def waiting(error: SudurError, node: str) -> None:
         said = str(error) if error.where == node else f"{node}: {error}"
-        remark(f"Trying again for {patience_s:.0f} s: {said}")
+        # Many calls may wait for the same thing: it is told now and then, not for each.
+        now = time.monotonic()
+        if now - told.get(said, float("-inf")) >= _TELL_AGAIN_S:
+            told[said] = now
+            remark(f"Trying again for {patience_s:.0f} s: {said}")
 
     wanted = next((tls for _, tls in found if tls is not None), None)
     return LedgerClient(",".join(bare), tls=wanted, patience_s=patience_s, waiting=waiting)

@@ -50,6 +50,9 @@ class Levelling:
         Raises NoMajority when nobody has what is missing, NoLeader when this copy has to begin anew,
         BlockRefusedByPeer for a decided block that breaks the rules by this store.
         """
+        if standing is Standing.UNLISTED:
+            self._replica.bear(head)
+            return
         snapshot = self._replica.snapshot
         if snapshot is None and head.block == 0 and self._genesis_leaf is not None:
             self._replica.found(self._genesis_leaf, head)

@@ -510,7 +510,7 @@ class ClusterMember:
             look = time.monotonic() + POLL_S
             well, missed = time.monotonic(), 0
             while not (why := self._why_over(sequencer, well)):
-                if not _is_own(sequencer.fault):
+                if not _is_own(sequencer.fault) and self._has_disk():
                     well = time.monotonic()
                 if time.monotonic() >= look:
                     missed = 0 if _has_majority(peers) else missed + 1
@@ -532,6 +532,8 @@ class ClusterMember:
             sequencer.stop()
             self._observer.term_ended(why or "failed")
             _log.info("term ended", why=why or "failed")
+            if why == _OWN_FAULT and fault is None:
+                fault = DiskFull("its disk is full, or does not answer", where=str(self.settings.data_dir))
             if sequencer.unbelieved is not None:
                 self._be_unfit(sequencer.unbelieved)
             elif fault is not None and why == _OWN_FAULT:
@@ -550,6 +552,14 @@ class ClusterMember:
         if time.monotonic() - well > _BEARS_S:
             return _OWN_FAULT
         return ""
+
+    def _has_disk(self) -> bool:
+        """Whether there is room, and the database in its place: looked at though nobody submits. 10 µs."""
+        try:
+            self._store.check_place()
+            return self.settings.free(self.settings.data_dir) >= self.settings.sequencer.disk_floor
+        except (OSError, StoreDamaged):
+            return False
 
     def _supported_rules(self) -> frozenset[int]:
         """The rules that all members' software has: a later version may only come when nobody is left behind.

@@ -107,6 +107,8 @@ class Standing(Enum):
     """etcd has more, in the member's own epoch: catch up."""
     NEW_EPOCH = auto()
     """A later epoch was opened: it is entered with its whole chain, or not at all."""
+    UNLISTED = auto()
+    """The very same chain, which came here beside the cluster: from a backup, or from a node alone."""
 
 
 def judge_etcd(vote: Vote, head: Head | None) -> Standing:
@@ -129,9 +131,11 @@ def judge_etcd(vote: Vote, head: Head | None) -> Standing:
         raise EtcdBehind(vote.head, head, vote.epoch)
     if head.block > vote.head.block:
         return Standing.BEHIND
-    if head != vote.head:
-        raise EtcdDiffers(vote.head, head)
-    return Standing.LEVEL
+    if head == vote.head:
+        return Standing.LEVEL
+    if vote.head.members == 0 and head.same_tree(vote.head):
+        return Standing.UNLISTED
+    raise EtcdDiffers(vote.head, head)
 
 
 def enter_epoch(vote: Vote, head: Head) -> Vote:

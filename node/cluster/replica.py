@@ -224,6 +224,18 @@ class Replica:
             self._snapshot = replace(snapshot, head=head)
             self._candidates.clear()
 
+    def bear(self, head: Head) -> None:
+        """Bear the head that the cluster gave to the very chain that is here. Raises Conflict."""
+        with self._writing():
+            if self.vote.is_frozen or self.vote.epoch != head.epoch:
+                raise Conflict("this member votes in another epoch", where="replica")
+            self._store.adopt(head)
+            self._mark.keep_vote(replace(self.vote, head=head))
+            snapshot = self._snapshot
+            assert snapshot is not None
+            self._snapshot = replace(snapshot, head=head)
+            self._candidates.clear()
+
     def abandon(self, head: Head) -> None:
         """Give up a chain that a later epoch, opened with ``head``, did not keep, and begin with none.
 

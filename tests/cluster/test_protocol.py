@@ -152,6 +152,10 @@ JUDGED = [
     Judged("frozen for a later one than was opened", vote("a", 1, 3), head("a", 2), EtcdBehind),
     Judged("a rival", vote("a"), head("b"), EtcdDiffers),
     Judged("its own block under another list", vote("a"), head("a", members=2), EtcdDiffers),
+    Judged(
+        "its own block, which came beside the cluster", vote("a", members=0), head("a"), Standing.UNLISTED
+    ),
+    Judged("a rival of what came beside the cluster", vote("a", members=0), head("b"), EtcdDiffers),
     Judged("another ledger", vote("a"), head("a", ledger=b"H" * 32), EtcdDiffers),
     Judged("another ledger in a later epoch", vote("a"), head("a", 2, ledger=b"H" * 32), EtcdDiffers),
 ]

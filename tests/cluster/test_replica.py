@@ -84,6 +84,17 @@ def test_an_epoch_before_the_one_it_is_frozen_for_leaves_store_and_mark_alone(
         assert (replica.vote.epoch, replica.vote.frozen, store.head()) == (3, 0, replace(head, epoch=3))
 
 
+def test_a_chain_that_came_beside_the_cluster_bears_its_head(tmp_path: Path, head: Head) -> None:
+    listed = replace(head, members=head.members + 1)
+    with member(tmp_path) as (replica, store):
+        with pytest.raises(Conflict):
+            replica.bear(replace(listed, root=bytes(32)))
+        replica.bear(listed)
+        assert (replica.vote.head, store.head()) == (listed, listed)
+    with member(tmp_path) as (replica, _):
+        assert replica.vote.head == listed
+
+
 def test_a_start_that_lost_checkpoints_of_hours_serves_nothing_until_it_hears_one(tmp_path: Path) -> None:
     """The lists of the block that the last checkpoint is of were replaced, and are gone."""
     world = World()

@@ -110,7 +110,7 @@ def status(node: Node, as_json: Json_ = False) -> None:
 
 def _problems(state: pb.GetClusterResponse) -> list[str]:
     found = []
-    if not state.leader:
+    if not state.leader and not any(one.leads for one in state.members):
         found.append("nobody leads")
     if state.trouble:
         found.append(f"{state.name}: {state.trouble}")
