@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks import (
     catching_up,
+    cluster,
     ingest,
     inquiries,
     issuing,
@@ -51,6 +52,8 @@ def main() -> None:
         section("Revocations, on that data", revocations.run(data))
     with tempfile.TemporaryDirectory(prefix="sudur-benchmarks-") as temporary:
         section("Catching up", catching_up.run(Path(temporary)))
+    with tempfile.TemporaryDirectory(prefix="sudur-benchmarks-") as temporary:
+        section("Three members and three of etcd", cluster.run(Path(temporary) / "cluster"))
     section("Figures and status proofs", inquiries.run())
     with tempfile.TemporaryDirectory(prefix="sudur-benchmarks-") as temporary:
         section("Issuing a table", issuing.run(Path(temporary)))
