@@ -15,7 +15,7 @@ import typer
 from ledger.canonical_json import Json
 from ledger.trust import TrustedLedger
 from tools.errors import Usage
-from tools.options import Json_, Node, channels
+from tools.options import Json_, channels
 from tools.pinning import load_trust, only_ledger
 from tools.ui import emit_json, progress, say
 
@@ -33,7 +33,12 @@ _From = Annotated[
 
 
 def backup(
-    node: Node,
+    node: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDR", help="One node or mirror: 127.0.0.1:7070, or grpcs://node:7070 for TLS."
+        ),
+    ],
     to: Annotated[Path, typer.Option("--to", metavar="DIR", file_okay=False, help="Where the backup is.")],
     trust: _Trust,
     letters: Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -26,7 +25,7 @@ _log: Final = structlog.get_logger("node.cluster")
 
 
 class Levelling:
-    """For the member's own thread. ``stop`` ends a long catch-up after the block in hand."""
+    """For the member's own thread. A long catch-up ends when the replica is told to halt."""
 
     def __init__(
         self,
@@ -35,14 +34,12 @@ class Levelling:
         genesis: bytes,
         genesis_leaf: bytes | None,
         observer: Observer,
-        stop: threading.Event,
     ) -> None:
         self._store = store
         self._replica = replica
         self._genesis = genesis
         self._genesis_leaf = genesis_leaf
         self._observer = observer
-        self._stopping = stop
 
     def level(self, standing: Standing, head: Head, peers: Peers | None) -> None:
         """Apply all that etcd holds, and enter its epoch.
@@ -122,9 +119,9 @@ class Levelling:
                 terms = Terms(
                     reached=self._progress(reached, head),
                     dress=lambda made: replace(made, epoch=head.epoch, members=head.members),
-                    stop=self._stopping,
+                    stop=self._replica.halt,
                 )
-                catch_up(
+                reached_at = catch_up(
                     self._store,
                     source,
                     lambda size, note: trusted,
@@ -133,6 +130,8 @@ class Levelling:
                     at=self._replica.snapshot,
                     terms=terms,
                 )
+            if reached_at is None or reached_at.head.size < head.size:
+                raise NoLeader("catching up was interrupted, and goes on", retry_ms=500)
             code = "OK"
         except SudurError as error:
             code = error.code

@@ -124,9 +124,7 @@ class ClusterMember:
         self._thread: threading.Thread | None = None
         self._publishing = threading.Lock()
         self._publications: Publications | None = None
-        self._levelling = Levelling(
-            store, replica, genesis, settings.genesis_leaf, settings.observer, self._stopping
-        )
+        self._levelling = Levelling(store, replica, genesis, settings.genesis_leaf, settings.observer)
         newest = replica.newest_released()
         if newest is not None:
             self._publish(newest)
@@ -225,6 +223,7 @@ class ClusterMember:
     def stop(self) -> None:
         """Finish the block in work, hand the lease over, end the thread."""
         self._stopping.set()
+        self.replica.halt.set()
         self._nudge.set()
         self._lease.close()
         if self._thread is not None:

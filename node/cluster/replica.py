@@ -54,6 +54,8 @@ class Replica:
         self._failed: Exception | None = None
         self._damage = ""
         self._busy = False
+        self.halt = threading.Event()
+        """Set while a catch-up is to end: at the next block it lets others have the store."""
         self._load()
 
     def _load(self) -> None:
@@ -209,6 +211,13 @@ class Replica:
 
     def freeze(self, epoch: int) -> Vote:
         """Vote no more before ``epoch`` is opened; durable when this returns. A later one stands."""
+        self.halt.set()
+        try:
+            return self._freeze(epoch)
+        finally:
+            self.halt.clear()
+
+    def _freeze(self, epoch: int) -> Vote:
         with self._writing():
             self._mark.keep_vote(freeze(self.vote, epoch))
             return self.vote

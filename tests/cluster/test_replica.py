@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -82,6 +83,23 @@ def test_an_epoch_before_the_one_it_is_frozen_for_leaves_store_and_mark_alone(
         assert replica.vote.epoch == 1
         replica.enter(replace(head, epoch=3))
         assert (replica.vote.epoch, replica.vote.frozen, store.head()) == (3, 0, replace(head, epoch=3))
+
+
+def test_a_freeze_does_not_wait_for_the_end_of_a_catch_up(tmp_path: Path, head: Head) -> None:
+    with member(tmp_path) as (replica, _):
+        begun = threading.Event()
+
+        def fetch() -> None:
+            with replica.catching_up(1):
+                begun.set()
+                assert replica.halt.wait(30), "nobody asks it to end"
+
+        thread = threading.Thread(target=fetch)
+        thread.start()
+        assert begun.wait(30)
+        assert replica.freeze(2).frozen == 2
+        thread.join()
+        assert not replica.halt.is_set()
 
 
 def test_a_chain_that_came_beside_the_cluster_bears_its_head(tmp_path: Path, head: Head) -> None:
