@@ -12,7 +12,7 @@ from node.cluster import cluster_copies
 from node.cluster.cluster_copies import ClusterCopies
 from node.cluster.errors import NoMajority
 from node.cluster.members import Member, Members
-from node.cluster.observer import UNOBSERVED
+from node.cluster.peers import Peers
 from node.config import Address
 from node.head import Head
 from sudur.v1 import peer_pb2
@@ -40,8 +40,10 @@ class Voter:
 
 
 def confirm(*voters: Voter) -> None:
-    peers = SimpleNamespace(members=MEMBERS, links=voters, observer=UNOBSERVED)
-    ClusterCopies(cast("Any", None), cast("Any", peers), cast("Any", None)).confirm(HEAD)
+    peers = Peers(MEMBERS, bytes([1]) * 16, None)
+    peers.close()  # nobody is called: these answer in the links' place
+    peers.links = cast("Any", voters)
+    ClusterCopies(cast("Any", None), peers, cast("Any", None)).confirm(HEAD)
 
 
 def test_a_member_that_lost_its_mark_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
