@@ -67,6 +67,8 @@ class Node:
         self.log = place.data.with_name(f"{place.data.name}.log")
         self.process: subprocess.Popen[bytes] | None = None
         self.paused = False
+        self.next_rules = False
+        """Whether its software has rules version 2 as well, from the next start on."""
 
     @property
     def name(self) -> str:
@@ -102,6 +104,7 @@ class Node:
             "http": f"127.0.0.1:{place.http}",
             "peer": f"127.0.0.1:{place.listed}",
             "listen": f"127.0.0.1:{place.peer}",
+            "next_rules": self.next_rules,
             "etcd": [f"127.0.0.1:{port}" for port in place.etcd],
             "members": [(name, f"127.0.0.1:{port}") for name, port in self.members],
         }

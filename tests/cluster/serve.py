@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ledger import rules, rules_v1
 from ledger.errors import SudurError
 from node.cluster.run_member import ClusterSettings, RunningMember, run_member
 from node.config import Address, Settings
@@ -18,6 +19,10 @@ from tests.node.world import World
 def main(given: str) -> int:
     """Serve; print a line once it does. An error of ours is one line on stderr and exit code 1."""
     said: dict[str, Any] = json.loads(given)
+    if said["next_rules"]:
+        # What an upgrade would bring: a second version, which here says the same as the first.
+        versions = {**rules._VERSIONS, 2: rules_v1}
+        vars(rules).update(_VERSIONS=versions, SUPPORTED=frozenset(versions))
     world = World()
     settings = Settings(
         data_dir=Path(said["data"]),
