@@ -28,21 +28,30 @@ _HEARTBEAT_MS: Final = 50
 _ELECTION_MS: Final = 500
 
 
+_GIVEN: Final[set[int]] = set()
+
+
 def free_ports(count: int) -> list[int]:
     """Ports that nothing listens on, below those that systems give to outgoing connections.
 
-    A member that is down for a while must find its port free again.
+    A member that is down for a while must find its port free again: none is given twice, and each of the
+    processes that run tests side by side has ports of its own.
     """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+    first = 20_000 + 3_000 * worker
     with ExitStack() as held:
         found: list[int] = []
         while len(found) < count:
-            port = random.randrange(20_000, 32_000)
+            port = random.randrange(first, first + 3_000)
+            if port in _GIVEN:
+                continue
             one = held.enter_context(socket.socket())
             try:
                 one.bind(("127.0.0.1", port))
             except OSError:
                 continue
             found.append(port)
+            _GIVEN.add(port)
         return found
 
 
