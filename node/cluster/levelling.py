@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Final, NoReturn
 
 import structlog
@@ -114,11 +115,13 @@ class Levelling:
         source = link.blocks()
         trusted = TrustedHead(head.size, head.root)
         code = "INTERNAL"
+        voted = self._replica.vote.head
+        known = 0 if voted is None else voted.members
         try:
             with self._replica.catching_up(head.epoch) as reached:
                 terms = Terms(
                     reached=self._progress(reached, head),
-                    dress=lambda made: replace(made, epoch=head.epoch, members=head.members),
+                    dress=partial(_dressed, last=head, members=known),
                     stop=self._replica.halt,
                 )
                 reached_at = catch_up(
@@ -169,6 +172,15 @@ class Levelling:
         except (PeerError, VerificationError):
             return False
         return True
+
+
+def _dressed(made: Head, *, last: Head, members: int) -> Head:
+    """The head under which a block is stored that was fetched: its list of members did not travel with it.
+
+    Only the last is known to bear the newest list. Those before it keep what this member had applied
+    under: it must not seem to know of a change that it may lose again, halfway.
+    """
+    return replace(made, epoch=last.epoch, members=last.members if made.block == last.block else members)
 
 
 def _most_first(links: Sequence[PeerLink]) -> list[PeerLink]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import grpc
 import grpc.aio
 
@@ -11,6 +9,7 @@ from node.cluster.peer_api import PeerServicer
 from node.cluster.peers import MAX_PEER_MESSAGE
 from node.config import Address
 from node.doors.grpc_api import LedgerServicer, ledger_handlers
+from node.doors.late_handlers import LateHandlers
 from node.doors.members_only import MembersOnly
 from node.doors.serving import listen_at
 from node.errors import NodeError
@@ -25,7 +24,7 @@ class PeerDoor:
         """``credentials`` None: plaintext, for nodes on one machine. Then the address has to be of it."""
         self._address = address
         self._credentials = None if credentials is None else credentials.server_credentials()
-        self._late = _Late()
+        self._late = LateHandlers()
         self._servicer: PeerServicer | None = None
         self._server = grpc.aio.server(
             interceptors=[] if credentials is None else [MembersOnly()],
@@ -80,13 +79,3 @@ class PeerDoor:
         await self._server.stop(0)
         if self._servicer is not None:
             self._servicer.close()
-
-
-class _Late(grpc.GenericRpcHandler):
-    """Handlers that are not there from the start."""
-
-    def __init__(self) -> None:
-        self.inner: grpc.GenericRpcHandler | None = None
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        return None if self.inner is None else self.inner.service(handler_call_details)

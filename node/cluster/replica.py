@@ -25,7 +25,17 @@ from ledger.state import State
 from ledger.submissions import pack, unpack
 from ledger.tree import Tree
 from node.cluster.protocol import Readiness, applied, enter_epoch, freeze, may_apply, may_prepare
-from node.errors import BlockRefusedByPeer, Conflict, NotFound, ReadOnly, StoreBehindMark, StoreDamaged
+from node.errors import (
+    BlockRefusedByPeer,
+    Conflict,
+    NoLeader,
+    NotFound,
+    PeerError,
+    ReadOnly,
+    RulesBroken,
+    StoreBehindMark,
+    StoreDamaged,
+)
 from node.head import Head, Vote
 from node.journal import CandidateBlock, candidate_block
 from node.mark import Mark
@@ -279,6 +289,11 @@ class Replica:
             self._busy = True
             try:
                 yield self._reached
+            except (PeerError, RulesBroken, NoLeader):
+                raise  # all that was written until then is known here
+            except Exception as error:
+                self._failed = error  # what was written shows when the store is opened anew
+                raise
             finally:
                 self._busy = False
 

@@ -31,7 +31,8 @@ from node.config import Address, Settings
 from node.disk import make_directories
 from node.doors.grpc_api import SOFTWARE_VERSION
 from node.doors.serving import Running, Served, open_doors, serve, until_told
-from node.errors import NodeError, NotFound, StoreBehindMark
+from node.doors.waiting import waiting
+from node.errors import NodeError, NoLeader, NotFound, RetryableError, StoreBehindMark
 from node.ledger_copy import LedgerCopy
 from node.letters.keeping import kept_letters
 from node.mark import Mark
@@ -129,9 +130,11 @@ async def start_member(
         stack.push_async_callback(asyncio.to_thread, rounds.close)
         doors.metrics.registry.register(MemberGauges(counted, member, rounds))
         _log.info("member", name=cluster.name, peer=str(peer), id=member.replica.vote.member.hex())
-        if not await _first_release(member, stop):
-            yield None
-            return
+        if not member.wait_released(0):
+            async with waiting(doors, lambda: _not_yet(member)):
+                if not await _first_release(member, stop):
+                    yield None
+                    return
         copy = LedgerCopy(store, member.publications)
         own, kept = stack.enter_context(kept_letters(settings, copy, doors.metrics))
         peers.envelopes = kept
@@ -150,6 +153,11 @@ async def start_member(
         async with serve(doors, served) as for_members:
             door.serve_ledger(for_members)
             yield RunningMember(copy, doors.grpc, doors.http, doors.resources_url, peer, member)
+
+
+def _not_yet(member: ClusterMember) -> RetryableError:
+    """What a member that has nothing to show yet waits for."""
+    return member.fault or NoLeader("this member waits for its first signed checkpoint", retry_ms=500)
 
 
 async def _first_release(member: ClusterMember, stop: asyncio.Event) -> bool:

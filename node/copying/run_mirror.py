@@ -13,7 +13,9 @@ import structlog
 from ledger.trust import TrustedLedger
 from node.config import Settings
 from node.copying.mirror import Mirror, MirrorSettings, NoLetters
-from node.doors.serving import Running, Served, open_doors, serve, until_told
+from node.doors.serving import Doors, Running, Served, open_doors, serve, until_told
+from node.doors.waiting import waiting
+from node.errors import ReadOnly
 from node.ledger_copy import LedgerCopy
 from node.metrics import Metrics, MirrorGauges
 
@@ -68,7 +70,7 @@ async def start_mirror(
         )
         mirror = Mirror.open(settings.data_dir, trusted, follow, mark_path=settings.mark_path, settings=core)
         try:
-            copy = await _first(mirror, stop)
+            copy = await _first(mirror, doors, stop)
             if copy is None:
                 yield None
                 return
@@ -89,7 +91,7 @@ async def start_mirror(
             await asyncio.to_thread(mirror.close)
 
 
-async def _first(mirror: Mirror, stop: asyncio.Event) -> LedgerCopy | None:
+async def _first(mirror: Mirror, doors: Doors, stop: asyncio.Event) -> LedgerCopy | None:
     """Start to follow; returns what there is to serve, once there is anything, or None at ``stop``."""
     loop = asyncio.get_running_loop()
     there = asyncio.Event()
@@ -97,11 +99,19 @@ async def _first(mirror: Mirror, stop: asyncio.Event) -> LedgerCopy | None:
     mirror.start()
     if mirror.copy is None:
         _log.info("waiting for the first blocks", follow=mirror.addresses)
-        waits = [asyncio.create_task(one.wait()) for one in (there, stop)]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for one in waits:
-            one.cancel()
+        async with waiting(doors, partial(_not_yet, mirror)):
+            waits = [asyncio.create_task(one.wait()) for one in (there, stop)]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for one in waits:
+                one.cancel()
     return mirror.copy
+
+
+def _not_yet(mirror: Mirror) -> ReadOnly:
+    return ReadOnly(
+        f"this mirror has nothing yet: it waits for the first blocks of {', '.join(mirror.addresses)}",
+        fix="see that the node it follows is up, and the link",
+    )
 
 
 def _show(metrics: Metrics, mirror: Mirror) -> None:

@@ -38,6 +38,7 @@ from node.doors.grpc_answers import (
 )
 from node.doors.grpc_errors import Refusal, fault, refuse
 from node.doors.inquiries import Inquiries
+from node.doors.late_handlers import LateHandlers
 from node.doors.limits import CallerLimits, claimed_agency, peer_address
 from node.doors.reads import BlockHead, Reads
 from node.doors.refusal_log import RefusalLog
@@ -45,7 +46,7 @@ from node.doors.releases import Releases
 from node.doors.request_ids import HEADER, begin_request, request_id_now
 from node.doors.watches import Watches
 from node.doors.writes import Answer, Writes, check_bulk
-from node.errors import NodeError, NotFound, Stopping, TooManyStreams
+from node.errors import NodeError, NotFound, RetryableError, Stopping, TooManyStreams
 from node.letters.envelopes import Authorization, Letters
 from node.metrics import Metrics
 from node.sequencer import Placement
@@ -666,6 +667,26 @@ async def _abort(error: TooManyStreams, context: Context) -> None:
     await context.abort(refusal.code, refusal.status.message, refusal.trailing_metadata(request_id))
 
 
+class _Unserved(grpc.GenericRpcHandler):
+    """Refuses every call of the service: there is nothing behind the door yet."""
+
+    def __init__(self, why: Callable[[], RetryableError]) -> None:
+        self._why = why
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        if handler_call_details.method.startswith(f"/{SERVICE}/"):
+            # A call that would be answered with a stream ends by the same status.
+            return grpc.unary_unary_rpc_method_handler(self._refuse)
+        return None
+
+    async def _refuse(self, request: bytes, context: Context) -> bytes:
+        refusal = refuse(self._why(), now_ms=now_ms())
+        assert refusal is not None, "what may be tried again has a reason"
+        told = refusal.trailing_metadata(begin_request(""))
+        await context.abort(refusal.code, refusal.status.message, told)
+        raise AssertionError("abort raises")
+
+
 class GrpcServer:
     """The gRPC server of one node: the service, health, reflection, on one address.
 
@@ -678,6 +699,7 @@ class GrpcServer:
         self._credentials = None if tls is None else tls.server_credentials()
         self.watches = Watches(limits.max_watches, limits.max_peer_watches)
         self._started = False
+        self._handlers = LateHandlers()
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", limits.max_request_bytes),
@@ -720,11 +742,21 @@ class GrpcServer:
             )
         return Address(self._address.host, port)
 
+    async def wait(self, why: Callable[[], RetryableError]) -> None:
+        """Refuse every call of the service with what ``why`` gives, until :meth:`start`."""
+        self._handlers.inner = _Unserved(why)
+        await self._begin()
+
     async def start(self, servicer: LedgerServicer) -> None:
         """Serve."""
-        self._server.add_generic_rpc_handlers((ledger_handlers(servicer),))
-        self._started = True
-        await self._server.start()
+        self._handlers.inner = ledger_handlers(servicer)
+        await self._begin()
+
+    async def _begin(self) -> None:
+        if not self._started:
+            self._started = True
+            self._server.add_generic_rpc_handlers((self._handlers,))
+            await self._server.start()
 
     async def set_serving(self, serving: bool) -> None:
         """What the health service says of the ledger service and of the whole."""

@@ -367,7 +367,7 @@ class Readiness(Model):
 
     ready: bool
     reasons: list[str] = Field(examples=[["READ_ONLY: the disk is full"]])
-    size: Size
+    size: int = Field(ge=0, examples=[1024], description="number of leaves served; 0: none yet")
     block: int
 
 

@@ -24,6 +24,7 @@ from ledger.proofs import verify_inclusion
 from ledger.tiles import TileId
 from ledger.trust import TrustedLedger
 from node.checking.fsck import run_fsck
+from node.config import Address
 from node.copying.mirror import Mirror, MirrorSettings
 from node.copying.run_mirror import RunningMirror, start_mirror
 from node.errors import StoreBehindMark
@@ -265,13 +266,29 @@ async def test_a_node_that_is_gone_is_left_for_the_next_one(served: Served, tmp_
         assert mirrored.running.mirror.contact.address == str(served.node.grpc)
 
 
-async def test_a_new_mirror_without_a_link_waits_until_it_is_stopped(served: Served, tmp_path: Path) -> None:
+async def test_a_new_mirror_without_a_link_says_so_until_it_is_stopped(
+    served: Served, tmp_path: Path
+) -> None:
     stop = asyncio.Event()
-    asyncio.get_running_loop().call_later(0.3, stop.set)
-    async with start_mirror(
-        settings(tmp_path / "mirror"), trusted(served), ["127.0.0.1:1"], stop, QUICK
-    ) as running:
-        assert running is None
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        http = Address("127.0.0.1", free.getsockname()[1])
+
+    async def wait_in_vain() -> None:
+        where = replace(settings(tmp_path / "mirror"), http=http)
+        async with start_mirror(where, trusted(served), ["127.0.0.1:1"], stop, QUICK) as running:
+            assert running is None
+
+    waiting = asyncio.create_task(wait_in_vain())
+    async with httpx.AsyncClient(base_url=f"http://{http}", timeout=5) as client:
+        for _ in range(500):
+            with contextlib.suppress(httpx.TransportError):
+                answer = await client.get("/readyz")
+                break
+            await asyncio.sleep(0.02)
+        assert answer.status_code == 503
+        assert "waits for the first blocks of 127.0.0.1:1" in answer.json()["reasons"][0]
+    stop.set()
+    await waiting
 
 
 async def test_a_node_that_never_answers_does_not_hold_up_a_stop(served: Served, tmp_path: Path) -> None:
