@@ -112,6 +112,16 @@ class EnvelopeLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """``connections``: open at a time; ``peer_connections``: of one address. ``stop_grace_s``: how long
+    answers in flight may take when the server stops."""
+
+    connections: int = 4_096
+    peer_connections: int = 1_024
+    stop_grace_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """How a node runs.
 
@@ -154,3 +164,10 @@ class Settings:
             math.isfinite(self.stop_grace_s) and self.stop_grace_s >= 0
         ):
             raise NodeError(f"the disk floor is at least {_LEAST_FLOOR} bytes, a time to stop not negative")
+
+    @property
+    def http_limits(self) -> HttpLimits:
+        """What the HTTP server keeps to."""
+        return HttpLimits(
+            self.limits.max_http_connections, self.limits.max_peer_connections, self.stop_grace_s
+        )

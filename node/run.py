@@ -11,12 +11,13 @@ from ledger.errors import WrongLedger
 from ledger.hashing import leaf_hash
 from ledger.signatures import Signer
 from node.config import Settings
-from node.doors.serving import Running, Served, open_doors, serve, until_told
+from node.doors.serving import Running, Served, open_doors, serve
 from node.errors import NotFound
 from node.letters.keeping import kept_letters
 from node.metrics import Metrics
 from node.node import LedgerNode, NodeSettings
 from node.sequencer import SequencerSettings
+from node.stopping import until_told
 
 
 @dataclass(frozen=True, slots=True)

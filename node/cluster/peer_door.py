@@ -9,9 +9,9 @@ from node.cluster.peer_api import PeerServicer
 from node.cluster.peers import MAX_PEER_MESSAGE
 from node.config import Address
 from node.doors.grpc_api import LedgerServicer, ledger_handlers
+from node.doors.http_server import listen_at
 from node.doors.late_handlers import LateHandlers
 from node.doors.members_only import MembersOnly
-from node.doors.serving import listen_at
 from node.errors import NodeError
 from node.tls import TlsCredentials
 from sudur.v1 import peer_pb2_grpc

@@ -30,7 +30,7 @@ from node.cluster.rounds import Rounds
 from node.config import Address, Settings
 from node.disk import make_directories
 from node.doors.grpc_api import SOFTWARE_VERSION
-from node.doors.serving import Running, Served, open_doors, serve, until_told
+from node.doors.serving import Running, Served, open_doors, serve
 from node.doors.waiting import waiting
 from node.errors import NodeError, NoLeader, NotFound, RetryableError, StoreBehindMark
 from node.ledger_copy import LedgerCopy
@@ -38,6 +38,7 @@ from node.letters.keeping import kept_letters
 from node.mark import Mark
 from node.node import DATABASE_DIRECTORY, default_mark_path, holds_database
 from node.sequencer import SequencerSettings
+from node.stopping import until_told
 from node.store import Store
 from node.tls import TlsCredentials
 from transport.certificates import Purpose

@@ -13,11 +13,12 @@ import structlog
 from ledger.trust import TrustedLedger
 from node.config import Settings
 from node.copying.mirror import Mirror, MirrorSettings, NoLetters
-from node.doors.serving import Doors, Running, Served, open_doors, serve, until_told
+from node.doors.serving import Doors, Running, Served, open_doors, serve
 from node.doors.waiting import waiting
 from node.errors import ReadOnly
 from node.ledger_copy import LedgerCopy
 from node.metrics import Metrics, MirrorGauges
+from node.stopping import until_told
 
 _log = structlog.get_logger("node.run")
 

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ledger.errors import FormatError, SudurError, TooLarge
 from node.doors.grpc_errors import REASONS, reason_of
+from node.doors.http_protocol import MAX_HEAD
 from node.doors.limits import CallerLimits, host_address
 from node.doors.outgoing import SMALL
 from node.doors.request_ids import HEADER, begin_request, request_id_now
@@ -29,8 +30,6 @@ from node.errors import QueueFull, RateLimited, RetryableError
 from node.metrics import Metrics
 
 MAX_PATH: Final = 256
-MAX_HEAD: Final = 16_384
-"""Bytes of a request head. The server keeps to it only while a head is incomplete."""
 PROBLEM: Final = "application/problem+json"
 OPERATIONS: Final = frozenset((b"/metrics", b"/healthz", b"/readyz"))
 """What is for the operator: readable by no other site's pages, and scrapers may add queries."""

@@ -13,6 +13,9 @@ from node.doors.limits import host_address
 HEAD_S: Final = 10.0
 """Within so many seconds a connection must have sent a whole request head."""
 
+MAX_HEAD: Final = 16_384
+"""Bytes of a request head. The server keeps to it only while a head is incomplete."""
+
 STALL_S: Final = 60.0
 """Within so many seconds a reader must take what fills the buffer, some 64 KiB: 9 kbit/s."""
 

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import signal
 import socket
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, cast
+from typing import Final
 
 import structlog
-import uvicorn
 
 from node.config import UNLIMITED, Address, Settings
 from node.copying.mirror import Mirror
@@ -26,16 +22,15 @@ from node.disk import free_bytes
 from node.doors.forward import Forward
 from node.doors.grpc_api import SERVICE, SOFTWARE_VERSION, GrpcServer, LedgerServicer
 from node.doors.http_api import make_app
-from node.doors.http_edge import MAX_HEAD, Edge
-from node.doors.http_protocol import HEAD_S, HttpProtocol
-from node.doors.http_tls import TlsDoor
+from node.doors.http_edge import Edge
+from node.doors.http_server import HttpServer, listen_at
 from node.doors.inquiries import Inquiries
 from node.doors.limits import CallerLimits
 from node.doors.reads import Reads
 from node.doors.releases import Releases
 from node.doors.resources import Resources
 from node.doors.writes import Writes
-from node.errors import DiskFull, NodeError, ReadOnly, RetryableError
+from node.errors import DiskFull, ReadOnly, RetryableError
 from node.ledger_copy import LedgerCopy
 from node.letters.envelope_store import Usage
 from node.letters.envelopes import Letters
@@ -58,20 +53,6 @@ class Running:
     grpc: Address
     http: Address
     resources_url: str
-
-
-async def until_told(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run ``serve`` until it ends by itself, or SIGTERM or SIGINT sets the event that it is given."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for one in signals:
-        loop.add_signal_handler(one, stop.set)
-    try:
-        await serve(stop)
-    finally:
-        for one in signals:
-            loop.remove_signal_handler(one)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +160,7 @@ async def serve(doors: Doors, served: Served) -> AsyncIterator[LedgerServicer]:
         )
 
     app = make_app(reads, inquiries, Resources(served.copy, reads), metrics, unready, served.mirror)
-    http_server = HttpServer(Edge(app, metrics, limits), settings, doors.tls)
+    http_server = HttpServer(Edge(app, metrics, limits), settings.http_limits, doors.tls)
     await grpc_server.set_serving(True)
     await grpc_server.start(servicer(limits, writes))
     await http_server.start(doors.listener)
@@ -233,98 +214,3 @@ async def _tell_health(server: GrpcServer, unready: Callable[[], list[str]]) -> 
             _log.warning("serving changed", service=SERVICE, serving=said, reasons=reasons)
             await server.set_serving(said)
         await asyncio.sleep(HEALTH_S)
-
-
-# --- HTTP --------------------------------------------------------------------------------------
-
-
-def listen_at(what: str, address: Address) -> socket.socket:
-    """A listening socket. Raises NodeError when the port is taken, or the host is not ours."""
-    try:
-        family, kind, protocol, _, where = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.setblocking(False)
-            listener.bind(where)
-            listener.listen(1024)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as error:
-        raise NodeError(
-            f"cannot listen there: {error.strerror or error}",
-            where=f"{what} address {address}",
-            fix="stop what listens there, or choose another address",
-        ) from error
-    return listener
-
-
-class HttpServer(uvicorn.Server):
-    """uvicorn, as a guest on a loop that others own: no signal handlers, no logging set up."""
-
-    def __init__(
-        self, app: Edge, settings: Settings, tls: TlsCredentials | None = None, *, head_s: float = HEAD_S
-    ) -> None:
-        peers: Counter[str] = Counter()
-        protocol: Callable[..., asyncio.Protocol] = partial(
-            HttpProtocol,
-            peers=peers,
-            most_of_a_peer=settings.limits.max_peer_connections,
-            head_s=head_s,
-        )
-        if tls is not None:
-            protocol = partial(
-                TlsDoor,
-                behind=protocol,
-                context=tls.server_context,
-                peers=peers,
-                most_of_a_peer=settings.limits.max_peer_connections,
-                handshake_s=head_s,
-            )
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http=cast("type[asyncio.Protocol]", protocol),
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                log_level=logging.WARNING,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=30,
-                timeout_graceful_shutdown=max(1, round(settings.stop_grace_s)),
-                limit_concurrency=settings.limits.max_http_connections,
-                h11_max_incomplete_event_size=MAX_HEAD,
-            )
-        )
-        self._up = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the process's signal handlers alone: :func:`run` has its own."""
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start listening, and say so."""
-        await super().startup(sockets)
-        self._up.set()
-
-    async def start(self, listener: socket.socket) -> None:
-        """Serve on a listening socket; returns when it is served."""
-        self._task = asyncio.create_task(self.serve([listener]))
-        up = asyncio.create_task(self._up.wait())
-        await asyncio.wait({self._task, up}, return_when=asyncio.FIRST_COMPLETED)
-        if not self._up.is_set():
-            up.cancel()
-            await self._task
-
-    async def stop(self) -> None:
-        """Let the requests in work end, then close."""
-        self.should_exit = True
-        if self._task is not None:
-            await self._task

@@ -14,9 +14,10 @@ from fastapi import FastAPI, Response
 
 from node.doors.http_edge import Edge, problem_of
 from node.doors.http_models import Alive, Readiness
+from node.doors.http_server import HttpServer
 from node.doors.limits import CallerLimits
 from node.doors.resources import JSON, NEVER
-from node.doors.serving import Doors, HttpServer
+from node.doors.serving import Doors
 from node.errors import RetryableError
 from node.metrics import MEDIA_TYPE, Metrics
 
@@ -27,7 +28,8 @@ _NEVER: Final = {"cache-control": NEVER}
 async def waiting(doors: Doors, why: Callable[[], RetryableError]) -> AsyncIterator[None]:
     """Refuse with what ``why`` gives while the context lasts; then the doors are for whoever serves."""
     limits = CallerLimits(doors.settings.rates, lambda scope: doors.metrics.limited.labels(scope).inc())
-    http_server = HttpServer(Edge(_app(doors.metrics, why), doors.metrics, limits), doors.settings, doors.tls)
+    edge = Edge(_app(doors.metrics, why), doors.metrics, limits)
+    http_server = HttpServer(edge, doors.settings.http_limits, doors.tls)
     await doors.grpc_server.set_serving(False)
     await doors.grpc_server.wait(why)
     # A second handle of the one listening socket: this server closes its own at its end.

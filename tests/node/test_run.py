@@ -20,7 +20,7 @@ from ledger.errors import WrongLedger
 from ledger.leaves import LeafType
 from node.config import Address, RequestLimits
 from node.disk import free_bytes
-from node.doors.serving import HttpServer
+from node.doors.http_server import HttpServer
 from node.errors import DataInUse, NodeError, NotFound
 from node.run import RunningNode, run, start_node
 from sudur.v1 import ledger_pb2, ledger_pb2_grpc

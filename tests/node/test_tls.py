@@ -19,8 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from node.cluster.peers import PeerLink
 from node.config import Address, RequestLimits
+from node.doors.http_server import HttpServer
 from node.doors.members_only import MembersOnly, member_name
-from node.doors.serving import HttpServer
 from node.errors import PeerSilent
 from node.run import RunningNode, start_node
 from node.secure_channel import SecureChannel
