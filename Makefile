@@ -18,6 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+FUZZ_ARGS ?=
 
 .PHONY: help
 help: ## list these targets
@@ -55,6 +56,11 @@ demo-exit: $(STAMP) ## the same, and exit
 .PHONY: bench
 bench: $(STAMP) ## measure the claims in docs/benchmarks.md
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+.PHONY: fuzz
+fuzz: $(STAMP) ## fuzz every parser, guided by coverage: FUZZ_ARGS="--seconds 600 receipt"
+	@$(PIP) install --require-hashes --no-deps -r requirements-fuzz.lock
+	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
 # --- checking ----------------------------------------------------------------------------------
 

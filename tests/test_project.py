@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LOCKS = ["requirements.lock", "requirements-oracle.lock"]
+LOCKS = ["requirements.lock", "requirements-oracle.lock", "requirements-fuzz.lock"]
 REQUIREMENT = re.compile(
     r"(?P<name>[a-z0-9-]+)==(?P<version>[^ ;]+)(?: ; [^\\]+?)?(?P<hashes>( +--hash=sha256:[0-9a-f]{64})+)"
 )

@@ -1,0 +1,170 @@
+"""The parsers that read what a stranger sends, each with well-formed examples to begin from.
+
+A parser raises SudurError or returns; anything else is a fault. Where a value has one form only, what was
+accepted has to be that form: ``form`` gives it back as bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from ledger import canonical_json
+from ledger.checkpoints import format_checkpoint, parse_checkpoint
+from ledger.envelope_bodies import Letter, Reply
+from ledger.envelopes import Envelope, read_plaintext
+from ledger.errors import SudurError
+from ledger.leaves import LeafType
+from ledger.notes import VerifierKey, parse_note, parse_signatures
+from ledger.receipts import parse_receipt
+from ledger.records import parse_record
+from ledger.references import parse_reference, reference_text
+from ledger.registry_leaf import RegistryLeaf
+from ledger.registry_records import AgencyRecord, KeyRecord, LedgerRecord, TypeRecord
+from ledger.seals import Seal
+from ledger.status import compress_chunk, expand_chunk
+from ledger.submissions import SubmissionLeaf
+from ledger.tiles import encode_bundle, parse_bundle, parse_entries_path, parse_tile_path
+from ledger.trust import parse_trust
+from ledger.verifier import verify_receipt
+from ledger.witness_policy import parse_policy
+from tests.ledger.issued import Issued
+
+_VECTORS: Final = Path(__file__).parent.parent / "vectors"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """``seeds`` are examples that ``parse`` accepts; they are made when they are asked for."""
+
+    name: str
+    parse: Callable[[bytes], Any]
+    seeds: Callable[[], Sequence[bytes]]
+    form: Callable[[Any], bytes] | None = None
+
+    def check(self, data: bytes) -> None:
+        """Fails for anything raised but SudurError, and for a second form of a value."""
+        try:
+            value = self.parse(data)
+        except SudurError:
+            return
+        if self.form is not None:
+            assert self.form(value) == data
+
+
+@cache
+def issued() -> Issued:
+    """A document in a small ledger."""
+    return Issued(expires="2031-05-06")
+
+
+@cache
+def receipt() -> bytes:
+    return issued().receipt().encode()
+
+
+def _text(parse: Callable[[str], Any]) -> Callable[[bytes], Any]:
+    """A parser of text, given whatever text the bytes make."""
+    return lambda data: parse(data.decode("utf-8", "replace"))
+
+
+def _judge(data: bytes) -> Any:
+    """A receipt and its verdict: whatever it says, a verdict comes."""
+    return verify_receipt(parse_receipt(data), issued().trust(), now_ms=issued().world.now)
+
+
+def _case(file: str, of: str, **wanted: str) -> Any:
+    """The first case with these members of a list in a file of vectors; it is one that is accepted."""
+    cases = json.loads((_VECTORS / f"{file}.json").read_text(encoding="utf-8"))[of]
+    return next(one for one in cases if all(one.get(name) == value for name, value in wanted.items()))
+
+
+def _plaintext(kind: str) -> bytes:
+    case = _case("envelopes", "plaintexts", kind=kind)
+    return bytes.fromhex(case["plaintext"]).ljust(case["size"], b"\0")
+
+
+def _leaves(*kinds: LeafType) -> Callable[[], list[bytes]]:
+    return lambda: [leaf for block in issued().world.blocks for leaf in block if leaf[1] in kinds]
+
+
+def _record(part: str) -> Callable[[], list[bytes]]:
+    """The registry records of a receipt."""
+
+    def read() -> list[bytes]:
+        found = getattr(issued().receipt().registry, part)
+        return [one.record for one in (found if isinstance(found, tuple) else (found,))]
+
+    return read
+
+
+def _checkpoint() -> bytes:
+    return issued().static().checkpoint
+
+
+def _note_text() -> bytes:
+    return parse_note(_checkpoint()).text
+
+
+TARGETS: Final = (
+    Target(
+        "canonical_json",
+        lambda data: canonical_json.parse(data, limit=1 << 16, where="fuzz"),
+        lambda: [issued().trust().encode(), b'{"a":[1,"b",null,true],"\xc3\xa9":"x"}'],
+        canonical_json.encode,
+    ),
+    Target("note", parse_note, lambda: [_checkpoint()], lambda note: note.encode()),
+    Target(
+        "signature_lines",
+        parse_signatures,
+        lambda: [_checkpoint().removeprefix(_note_text() + b"\n")],
+        lambda lines: b"".join(line.line() for line in lines),
+    ),
+    Target(
+        "verifier_key",
+        _text(VerifierKey.parse),
+        lambda: [key.format().encode() for key in issued().trusted().log_keys],
+        lambda key: key.format().encode(),
+    ),
+    Target("checkpoint", parse_checkpoint, lambda: [_note_text()], format_checkpoint),
+    Target("witness_policy", parse_policy, lambda: [_case("witness_policy", "parsed")["data"].encode()]),
+    Target("trust", parse_trust, lambda: [issued().trust().encode()]),
+    Target("receipt", parse_receipt, lambda: [receipt()]),
+    Target("receipt_and_verdict", _judge, lambda: [receipt()]),
+    Target("record", parse_record, _leaves(LeafType.ISSUE), lambda record: record.encode()),
+    Target("registry_leaf", RegistryLeaf.decode, _leaves(LeafType.REGISTRY), RegistryLeaf.encode),
+    Target("submission", SubmissionLeaf.decode, _leaves(LeafType.SUBMISSION), SubmissionLeaf.encode),
+    Target("seal", Seal.decode, _leaves(LeafType.SEAL), Seal.encode),
+    Target("ledger_record", LedgerRecord.decode, _record("ledger"), LedgerRecord.encode),
+    Target("agency_record", AgencyRecord.decode, _record("agency"), AgencyRecord.encode),
+    Target("type_record", TypeRecord.decode, _record("document_type"), TypeRecord.encode),
+    Target("key_record", KeyRecord.decode, _record("keys"), KeyRecord.encode),
+    Target("status_chunk", expand_chunk, lambda: [compress_chunk(issued().receipt().status.chunk)]),
+    Target("entry_bundle", parse_bundle, lambda: [encode_bundle(_leaves(*LeafType)())], encode_bundle),
+    Target(
+        "tile_path",
+        _text(parse_tile_path),
+        lambda: [b"tile/0/x001/x234/067.p/3", b"tile/1/000"],
+        lambda tile: tile.path().encode(),
+    ),
+    Target(
+        "entries_path",
+        _text(parse_entries_path),
+        lambda: [b"tile/entries/x001/067", b"tile/entries/000.p/1"],
+        lambda bundle: bundle.path().encode(),
+    ),
+    Target("reference", _text(parse_reference), lambda: [reference_text(1_234_567).encode()]),
+    Target(
+        "envelope",
+        Envelope.decode,
+        lambda: [bytes.fromhex(_case("envelopes", "envelopes")["envelope"])],
+        Envelope.encode,
+    ),
+    Target("plaintext", read_plaintext, lambda: [_plaintext("letter"), _plaintext("reply")]),
+    Target("letter", lambda data: Letter.decode(read_plaintext(data)[1], 7), lambda: [_plaintext("letter")]),
+    Target("reply", lambda data: Reply.decode(read_plaintext(data)[1]), lambda: [_plaintext("reply")]),
+)
