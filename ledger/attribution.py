@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ledger.changes import AUTHORITY
 from ledger.checkpoints import Checkpoint
-from ledger.errors import KeyEnded, KeyUse, NotEntitled, ProofInvalid, TooFewSignatures
+from ledger.errors import KeyEnded, KeyUse, NotEntitled, ProofInvalid, TooFewSignatures, TypeNotPermitted
 from ledger.hashing import leaf_hash
 from ledger.leaves import NONE, LeafType
 from ledger.proofs import verify_inclusion
@@ -39,6 +39,12 @@ class Sealed:
         """Raises ProofInvalid, OutOfRange."""
         checkpoint = self.checkpoint
         verify_inclusion(leaf_hash(proven.leaf), proven.index, checkpoint.size, proven.path, checkpoint.root)
+
+    def check_seal(self, proven: ProvenLeaf) -> None:
+        """That the seal is the last leaf under the checkpoint. Raises ProofInvalid."""
+        if proven.index != self.checkpoint.size - 1:
+            raise ProofInvalid("the seal is not the last leaf under the checkpoint")
+        self.check_leaf(proven)
 
     def check_record(self, proof: ProvenRecord, position: int, records: int) -> None:
         """That a record stands at its position among all ``records``. Raises ProofInvalid, OutOfRange."""
@@ -123,12 +129,7 @@ def check_entitlement(signed: Signed, index: int, role: str | None, kind: Record
     Raises NotEntitled, KeyUse, KeyEnded or TooFewSignatures when the agency might not log it at all.
     """
     agency, at = signed.agency, signed.at
-    if agency.enrolled >= at:
-        raise NotEntitled(f"agency {agency.number} was enrolled after it is said to have signed")
-    if agency.suspended.at(at) is not None:
-        raise NotEntitled(f"agency {agency.number} was suspended when it signed")
-    if role is not None and role not in agency.roles.at(at):
-        raise NotEntitled(f"agency {agency.number} did not have the role {role}")
+    check_agency(agency, at, role)
     for key in signed.keys:
         if key.use != "submit":
             raise KeyUse(f"key {key.number} is not for submissions")
@@ -139,6 +140,22 @@ def check_entitlement(signed: Signed, index: int, role: str | None, kind: Record
         raise TooFewSignatures(f"{needed} officers had to sign, {len(signed.keys)} did")
     sound = sum(not key.stolen_at(at) for key in signed.keys)
     return sound < needed and not agency.affirmed_at(index)
+
+
+def check_agency(agency: AgencyRecord, at: int, role: str | None) -> None:
+    """That an agency was enrolled, not suspended and had the role at index ``at``. Raises NotEntitled."""
+    if agency.enrolled >= at:
+        raise NotEntitled(f"agency {agency.number} was enrolled after it is said to have signed")
+    if agency.suspended.at(at) is not None:
+        raise NotEntitled(f"agency {agency.number} was suspended when it signed")
+    if role is not None and role not in agency.roles.at(at):
+        raise NotEntitled(f"agency {agency.number} did not have the role {role}")
+
+
+def check_type_permitted(agency: AgencyRecord, document_type: int, at: int) -> None:
+    """That an agency might issue documents of a type at index ``at``. Raises TypeNotPermitted."""
+    if document_type not in agency.types.at(at):
+        raise TypeNotPermitted(f"agency {agency.number} may not issue documents of type {document_type}")
 
 
 def check_changed(

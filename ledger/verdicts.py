@@ -74,10 +74,10 @@ BASES: Mapping[Basis, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One of the checks, in order: what it showed, or why it failed."""
+    """One of the checks, in order: what it showed, or why it failed. ``passed`` None: it was not made."""
 
     name: str
-    passed: bool
+    passed: bool | None
     detail: str
 
 
@@ -129,7 +129,8 @@ class Changed:
 class Proven:
     """What the proofs establish. Times are ms since 1970.
 
-    ``issued_ms`` is the time that the issuer claimed, within the rules' window of the block's;
+    ``issued_ms`` is the time that the issuer claimed, within the rules' window of the block's; None where
+    that was not checked, offline;
     ``as_of_ms`` is the time of the seal under the checkpoint, and the status is as of then.
     ``witnessed_s``: since when the witness policy was met, None when none is asked for.
     ``unchecked_files``: file fields for which no file was given.
@@ -146,7 +147,7 @@ class Proven:
     basis: Basis
     status: Status
     index: int
-    issued_ms: int
+    issued_ms: int | None
     as_of_ms: int
     size: int
     witnessed_s: int | None

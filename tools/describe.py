@@ -128,8 +128,11 @@ def verdict_text(verdict: Verdict) -> str:
         lines += ["", f"Ledger: {printable(verdict.origin)}"]
     lines += ["", "What was checked:"]
     for step in verdict.steps:
-        lines.append(f"  {'ok    ' if step.passed else 'FAILED'} {step.name}: {printable(step.detail)}")
+        lines.append(f"  {_MARKS[step.passed]} {step.name}: {printable(step.detail)}")
     return "\n".join(lines)
+
+
+_MARKS: Final = {True: "ok    ", False: "FAILED", None: "not   "}
 
 
 def _proven_json(proven: Proven) -> dict[str, Json]:
@@ -200,7 +203,8 @@ def _proven_lines(proven: Proven) -> list[str]:
     kind = _names(proven.type_labels) if proven.type_labels else "of no declared type"
     number = f" (type {proven.document_type})" if proven.document_type else ""
     lines.append(f"Document:   {kind}{number}, {BASES[proven.basis]}")
-    lines.append(f"Issued:     {moment(proven.issued_ms)}")
+    if proven.issued_ms is not None:
+        lines.append(f"Issued:     {moment(proven.issued_ms)}")
     if proven.expires is not None:
         lines.append(f"Valid:      through {proven.expires}")
     lines.append(f"Status:     {proven.status.name.lower()}, as of {moment(proven.as_of_ms)}")

@@ -12,7 +12,9 @@ import pytest
 from ledger import changes
 from ledger.changes import AUTHORITY, Subject
 from ledger.checkpoints import open_checkpoint
+from ledger.checks import CHECKS
 from ledger.cosignatures import cosign, witness_key
+from ledger.document_form import check_document_form
 from ledger.documents import Disclosure, Document, Field, Hidden, Shown
 from ledger.leaves import NONE
 from ledger.notes import NamedSigner
@@ -22,7 +24,7 @@ from ledger.seals import Seal
 from ledger.signing_policy import KindPolicy, SigningPolicy
 from ledger.trust import Trust
 from ledger.verdicts import Verdict, VerdictCode
-from ledger.verifier import CHECKS, check_document_form, verify_receipt
+from ledger.verifier import verify_receipt
 from tests.ledger.issued import FILE, Issued
 from tests.ledger.world import ORIGIN, World, log_key, signer
 

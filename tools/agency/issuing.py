@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from ledger.canonical_json import Json
+from ledger.document_form import check_document_form
 from ledger.documents import SEED_SIZE, Commitments, Document, Field
 from ledger.errors import DocumentFormatError, SudurError
 from ledger.receipt_builder import ReceiptBuilder
@@ -28,7 +29,7 @@ from ledger.registry_records import TypeRecord
 from ledger.resources import Resources
 from ledger.trust import Trust
 from ledger.verdicts import VerdictCode
-from ledger.verifier import check_document_form, verify_receipt
+from ledger.verifier import verify_receipt
 from tools.agency.directory import receipt_paths, write_receipt
 from tools.agency.outbox import Outbox, State, Work
 from tools.client import LedgerClient

@@ -10,11 +10,11 @@ from typing import Annotated, Final
 
 import typer
 
+from ledger.document_form import check_document_form
 from ledger.documents import Document
 from ledger.envelope_bodies import ReplyOutcome
 from ledger.records import SendKind
 from ledger.references import parse_reference, reference_digits
-from ledger.verifier import check_document_form
 from tools.agency.issuing import digest_file, type_fields
 from tools.agency.session import Directory, FirstTrust, ResourcesUrl, Signers
 from tools.default_command import group_with_default

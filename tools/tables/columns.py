@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from ledger.changes import FieldDefinition
+from ledger.document_form import check_expiry
 from ledger.documents import MAX_FIELDS, TYPE_FIELD, Field, check_text
 from ledger.errors import DocumentFormatError
 from ledger.registry_records import TypeRecord
-from ledger.verifier import check_expiry
 from tools.agency.issuing import MIXED_DIGITS, digest_file, file_name, mixes_digits
 from tools.errors import FileProblem, TableProblem
 from tools.register.documents import MAX_EXTERNAL
