@@ -73,6 +73,30 @@ class EnvelopeFormatError(FormatError):
     code = "MALFORMED_ENVELOPE"
 
 
+class CodeFormatError(FormatError):
+    """A printed code that is none, or has something behind it."""
+
+    code = "MALFORMED_CODE"
+
+
+class CodeCutShort(CodeFormatError):
+    """A scan that ended before the code did."""
+
+    code = "CODE_CUT_SHORT"
+
+
+class CodeMisread(CodeFormatError):
+    """A code whose check does not fit: a digit was misread or mistyped."""
+
+    code = "CODE_MISREAD"
+
+
+class PackFormatError(FormatError):
+    """An offline pack, or a delta to one, that is not in its form: damaged, cut short, or neither."""
+
+    code = "MALFORMED_PACK"
+
+
 class ReferenceInvalid(FormatError):
     """A reference number whose check digits do not fit: it was misread or mistyped."""
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from stdnum.iso7064 import mod_97_10
 
+from ledger.digits import are_digits, folded
 from ledger.errors import FormatError, ReferenceInvalid, TooLarge
 from ledger.leaves import NONE
 
@@ -20,9 +21,6 @@ MAX_REFERENCE: Final = 64
 _CHECK_DIGITS: Final = 2
 _MAX_DIGITS: Final = len(str(NONE)) + _CHECK_DIGITS
 _GROUP: Final = 3
-_FOLDED: Final = str.maketrans("٠١٢٣٤٥٦٧٨٩۰۱۲۳۴۵۶۷۸۹", "0123456789" * 2)
-# Spaces and hyphens of all widths, and the marks that a copy out of right-to-left text brings along.
-_IGNORED: Final = dict.fromkeys(map(ord, " \t\u00a0\u2009\u202f-\u2010\u2011\u2012\u2013\u2212\u200e\u200f"))
 _WHERE: Final = "reference number"
 
 
@@ -53,8 +51,8 @@ def parse_reference(text: str) -> int:
     """
     if len(text) > MAX_REFERENCE:
         raise TooLarge(f"{len(text)} characters, none has more than {MAX_REFERENCE}", where=_WHERE)
-    digits = text.translate(_IGNORED).translate(_FOLDED)
-    if not digits.isascii() or not digits.isdigit() or not _CHECK_DIGITS < len(digits) <= _MAX_DIGITS:
+    digits = folded(text)
+    if not are_digits(digits) or not _CHECK_DIGITS < len(digits) <= _MAX_DIGITS:
         raise FormatError(
             f"{text!a} is not 3 to {_MAX_DIGITS} digits",
             where=_WHERE,

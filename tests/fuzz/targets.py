@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from ledger import canonical_json
 from ledger.checkpoints import format_checkpoint, parse_checkpoint
+from ledger.codes import Code, code_of, decode_code, parse_code
 from ledger.envelope_bodies import Letter, Reply
 from ledger.envelopes import Envelope, read_plaintext
 from ledger.errors import SudurError
@@ -32,7 +33,7 @@ from ledger.tiles import encode_bundle, parse_bundle, parse_entries_path, parse_
 from ledger.trust import parse_trust
 from ledger.verifier import verify_receipt
 from ledger.witness_policy import parse_policy
-from tests.ledger.issued import Issued
+from tests.ledger.issued import SEED, Issued
 
 _VECTORS: Final = Path(__file__).parent.parent / "vectors"
 
@@ -102,6 +103,11 @@ def _record(part: str) -> Callable[[], list[bytes]]:
     return read
 
 
+def _code() -> Code:
+    here = issued()
+    return code_of((here.document, SEED), here.world.genesis, here.basis, here.index)
+
+
 def _checkpoint() -> bytes:
     return issued().static().checkpoint
 
@@ -158,6 +164,8 @@ TARGETS: Final = (
         lambda bundle: bundle.path().encode(),
     ),
     Target("reference", _text(parse_reference), lambda: [reference_text(1_234_567).encode()]),
+    Target("code", decode_code, lambda: [_code().encode()], Code.encode),
+    Target("code_text", _text(parse_code), lambda: [_code().text().encode()]),
     Target(
         "envelope",
         Envelope.decode,
