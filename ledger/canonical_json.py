@@ -126,6 +126,9 @@ class Reader:
     def member(self, name: str) -> Reader:
         return Reader(self.any(name), self.at(name))
 
+    def optional_member(self, name: str) -> Reader | None:
+        return None if self.any(name) is None else self.member(name)
+
     def members(self, name: str, *, limit: int) -> list[Reader]:
         items = self.items(name, limit=limit)
         return [Reader(item, f"{self.at(name)}[{i}]") for i, item in enumerate(items)]

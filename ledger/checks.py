@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ledger.checkpoints import SignedCheckpoint
-from ledger.cosignatures import verify_cosignatures
 from ledger.errors import CheckpointUntrusted, PolicyUnmet, RulesVersionUnknown, SudurError
 from ledger.registry_records import LedgerRecord
 from ledger.rules import SUPPORTED
@@ -107,8 +106,8 @@ def check_witnesses(
         raise PolicyUnmet(
             "this computer's clock is behind the ledger's time", fix="set the clock and try again"
         )
-    policy = ledger.policy()
-    if policy is None or policy.quorum is None:
+    witnessed = ledger.witnessed(signed, now_s=now_ms // 1000, greatest_age_s=greatest_age_s)
+    if witnessed is None:
         age_s = (now_ms - seal.time_ms) // 1000
         if greatest_age_s is not None and age_s > greatest_age_s:
             raise PolicyUnmet(
@@ -116,9 +115,7 @@ def check_witnesses(
                 fix="fetch the current status from a node",
             )
         return None, "the trust file asks for none"
-    cosignatures = verify_cosignatures(signed.note, policy.witness_keys)
-    witnessed = policy.check(cosignatures, now_s=now_ms // 1000, greatest_age_s=greatest_age_s)
-    return witnessed, f"{len(cosignatures)} cosignatures meet the policy"
+    return witnessed, f"the policy is met since {moment(witnessed * 1000)}"
 
 
 def check_ledger_record(record: LedgerRecord, ledger: TrustedLedger, signed: SignedCheckpoint) -> None:
@@ -134,7 +131,8 @@ def check_ledger_record(record: LedgerRecord, ledger: TrustedLedger, signed: Sig
         for key in record.log_keys
         if key.last_size is None or signed.checkpoint.size <= key.last_size
     }
-    signers = [key for key in ledger.log_keys if (key.name, key.key_id) in names]
+    able = ledger.keys_at(signed.checkpoint.size)
+    signers = [key for key in able if (key.name, key.key_id) in names]
     if not any(key.format() in lasting for key in signers):
         raise CheckpointUntrusted("the log key had ended before it signed this checkpoint")
 

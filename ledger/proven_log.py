@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger.checkpoints import SignedCheckpoint, open_checkpoint
+from ledger.checkpoints import SignedCheckpoint
 from ledger.errors import OutOfRange, ProofInvalid
 from ledger.hashing import leaf_hash
 from ledger.leaves import LeafType, leaf_type
@@ -33,12 +33,13 @@ class ProvenLog:
 
     def __init__(self, resources: Resources, ledger: TrustedLedger, checkpoint: bytes) -> None:
         self._resources = resources
-        self.signed: SignedCheckpoint = open_checkpoint(checkpoint, ledger.origin, ledger.log_keys)
+        self.signed: SignedCheckpoint = ledger.open(checkpoint)
         self._nodes = TileNodeReader(LogTiles(resources), self.size)
         self._bundles: dict[int, list[bytes]] = {}
         self._submissions: dict[int, tuple[ProvenLeaf, list[bytes]]] = {}
         self.seal_proof = self.leaf(self.size - 1)
         self.seal = Seal.decode(self.seal_proof.leaf)
+        ledger.check_time(self.size, self.seal.time_ms)
 
     @property
     def size(self) -> int:

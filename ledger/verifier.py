@@ -31,7 +31,6 @@ from ledger.attribution import (
     check_type_permitted,
 )
 from ledger.changes import Subject
-from ledger.checkpoints import open_checkpoint
 from ledger.checks import Steps, check_ledger_record, check_seal_shape, check_witnesses, moment
 from ledger.document_form import check_form
 from ledger.errors import CommitmentMismatch, ProofInvalid, TypeNotPermitted
@@ -83,7 +82,7 @@ class _Check:
         with steps.step("checkpoint", VerdictCode.WRONG_LEDGER):
             ledger = steps.ledger = self.trust.ledger(receipt.genesis)
         with steps.step("checkpoint", VerdictCode.NOT_IN_LEDGER):
-            signed = open_checkpoint(receipt.checkpoint, ledger.origin, ledger.log_keys)
+            signed = ledger.open(receipt.checkpoint)
             steps.passed(f"signed by {ledger.origin} at {signed.checkpoint.size} leaves")
         seal = check_seal_shape(receipt.seal.leaf, steps)
         with steps.step("witnesses", VerdictCode.CANNOT_TELL):
@@ -94,6 +93,7 @@ class _Check:
             issue = self._check_inclusion(sealed)
         with steps.step("seal", VerdictCode.NOT_IN_LEDGER):
             sealed.check_seal(receipt.seal)
+            ledger.check_time(signed.checkpoint.size, seal.time_ms)
             steps.passed(f"block {seal.block}, {moment(seal.time_ms)}")
         with steps.step("status", VerdictCode.NOT_IN_LEDGER):
             status = sealed.status(receipt.issue.index, receipt.status)

@@ -19,7 +19,7 @@ import grpc
 import pytest
 
 from ledger.changes import AgencyEnrolled, Entitlement, Subject
-from ledger.checkpoints import Checkpoint, open_checkpoint, parse_checkpoint, sign_checkpoint
+from ledger.checkpoints import Checkpoint, parse_checkpoint, sign_checkpoint
 from ledger.documents import Document, Field
 from ledger.errors import CheckpointUntrusted, ProofInvalid
 from ledger.leaves import NONE, LeafType
@@ -502,7 +502,7 @@ def test_a_node_that_is_behind_or_shows_another_history(
     receipts = [parse_receipt(Path(one["receipt"]).read_bytes()) for one in (first, second)]
     ledger = AuthorityDirectory.open(served.authority).ledger()
     signer = KeyFile(served.authority / "log.key.json").open(None).signer
-    newest = open_checkpoint(receipts[1].checkpoint, ledger.origin, ledger.log_keys).checkpoint
+    newest = ledger.open(receipts[1].checkpoint).checkpoint
     unsigned = sign_checkpoint(newest, [Ed25519Signer(bytes(32))])
     with HttpResources(served.url) as resources:
         renewed(receipts[0], ledger, Lying(resources, receipts[1].checkpoint))

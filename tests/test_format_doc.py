@@ -509,9 +509,12 @@ def test_trust_file() -> None:
             {
                 "genesis": b64(G),
                 "origin": ORIGIN,
-                "log_keys": [LOG_VKEY],
-                "witness_policy": POLICY,
+                "log_keys": [{"vkey": LOG_VKEY, "last_size": None}],
+                "witness_policy": [{"from": "0", "value": POLICY}],
+                "own_policy": "",
                 "training": True,
+                "changed": "0",
+                "head": None,
             }
         ],
     }

@@ -13,7 +13,7 @@ import typer
 
 from ledger.canonical_json import Json
 from ledger.changes import AUTHORITY, MAX_AGENCY
-from ledger.checkpoints import Checkpoint, open_checkpoint, parse_checkpoint
+from ledger.checkpoints import Checkpoint, parse_checkpoint
 from ledger.errors import ProofInvalid, WrongLedger
 from ledger.figures import Backlog, Delays, month_text
 from ledger.inquiries import AsOf, as_of_json
@@ -318,7 +318,7 @@ def _opened(note: bytes, trust: Trust | None, genesis: bytes) -> Checkpoint:
             where="entry 0",
             fix="ask a node of the pinned ledger",
         )
-    return open_checkpoint(note, ledger.origin, ledger.log_keys).checkpoint
+    return ledger.open(note).checkpoint
 
 
 def _compare(answer: FiguresAnswer, time_ms: int, reader: ReplayReader) -> int:

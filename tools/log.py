@@ -8,7 +8,7 @@ from typing import Annotated, Final, Protocol
 import typer
 
 from ledger.canonical_json import Json
-from ledger.checkpoints import Checkpoint, open_checkpoint, parse_checkpoint
+from ledger.checkpoints import Checkpoint, parse_checkpoint
 from ledger.errors import OutOfRange
 from ledger.hashing import leaf_hash
 from ledger.leaves import leaf_type
@@ -201,7 +201,7 @@ def _opened(note: bytes, trust_path: Path | None) -> Checkpoint:
     checkpoint = parse_checkpoint(parse_note(note).text)
     if trust_path is not None:
         ledger = ledger_of(load_trust(trust_path), note)
-        checkpoint = open_checkpoint(note, ledger.origin, ledger.log_keys).checkpoint
+        checkpoint = ledger.open(note).checkpoint
     if checkpoint.size < 1:
         raise OutOfRange("the log is empty", where="checkpoint")
     return checkpoint

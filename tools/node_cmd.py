@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ledger.leaves import MAX_LEAF_SIZE
-from ledger.notes import VerifierKey
 from ledger.signatures import Signer
 from tools import backup_commands
 from tools.errors import EXIT_NOT_GENUINE, KeyFileError, Usage
@@ -325,15 +324,12 @@ def fsck(
     """
     from node.checking.fsck import run_fsck
 
-    keys: tuple[VerifierKey, ...] = ()
-    if trust is not None:
-        keys = tuple(key for one in load_trust(trust).ledgers for key in one.log_keys)
     if not data.is_dir():
         raise Usage(f"{data} is no directory", where="--data")
     report = run_fsck(
         data,
         repair,
-        keys,
+        None if trust is None else load_trust(trust),
         remark if sys.stderr.isatty() else lambda _: None,
         mark_path=mark,
         signers=open_log_keys(log_key or [], Passphrase(passphrase_file)),

@@ -20,7 +20,8 @@ def trusted_by_genesis(leaf: bytes) -> TrustedLedger:
     registry = found(leaf)
     record = registry.ledger
     keys = tuple(VerifierKey.parse(one.vkey) for one in record.log_keys)
-    return TrustedLedger(registry.genesis, record.origin, keys, record.witness_policy.latest, record.training)
+    policy = record.witness_policy.latest
+    return TrustedLedger.founded(registry.genesis, record.origin, keys, policy, record.training)
 
 
 def pinned_by_node(client: LedgerClient) -> TrustedLedger:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ledger.checkpoints import open_checkpoint
 from ledger.documents import Disclosure
 from ledger.errors import ProofInvalid
 from ledger.proofs import prove_consistency, verify_consistency
@@ -31,8 +30,8 @@ def renewed(
     Raises CheckpointUntrusted, ProofInvalid when what is served is another history or does not agree
     with itself, and the source's own errors.
     """
-    old = open_checkpoint(receipt.checkpoint, ledger.origin, ledger.log_keys).checkpoint
-    newest = open_checkpoint(resources.fetch(CHECKPOINT), ledger.origin, ledger.log_keys)
+    old = ledger.open(receipt.checkpoint).checkpoint
+    newest = ledger.open(resources.fetch(CHECKPOINT))
     new = newest.checkpoint
     if new.size < old.size:
         raise ProofInvalid(

@@ -26,6 +26,7 @@ from ledger.state import State
 from ledger.submissions import unpack
 from ledger.tiles import FULL_TILE_BYTES, TILE_WIDTH
 from ledger.tree import Tree
+from ledger.trust import Trust
 from node import codec
 from node.checking.entries import RESTORE, EntriesDamaged, EntryReader
 from node.checking.fsck_rows import HEAD_KEY, Finding, Findings, RowChecker
@@ -110,7 +111,7 @@ class Report:
 def run_fsck(
     data_dir: Path,
     repair: bool = False,
-    log_keys: Sequence[VerifierKey] = (),
+    trust: Trust | None = None,
     progress: Progress = lambda text: None,
     *,
     mark_path: Path | None = None,
@@ -118,9 +119,9 @@ def run_fsck(
 ) -> Report:
     """Check a data directory; with ``repair``, rebuild what follows from the entries and check again.
 
-    ``log_keys``: pinned keys, one of which must have signed the newest checkpoint; those that the
-    ledger itself names are always used. ``signers``: the log's own keys, with which a repair signs
-    checkpoints that are missing again. ``progress`` gets a line every million leaves.
+    ``trust``: by which the newest checkpoint must open as well, with what the replayed log has changed
+    since; the keys that the ledger itself names are always used. ``signers``: the log's own keys, with
+    which a repair signs checkpoints that are missing again. ``progress`` gets a line every million leaves.
 
     No row changes without ``repair``, nor with it while the entries are at fault. The node
     must be down. Raises DataInUse, NotFound, RulesVersionUnknown, and in a repair DiskFull, NodeError.
@@ -132,14 +133,14 @@ def run_fsck(
     about_mark = Findings()
     mark = _open_mark(mark_path or default_mark_path(data_dir), about_mark)
     try:
-        check = _Check(data_dir, mark, tuple(log_keys), progress)
+        check = _Check(data_dir, mark, trust, progress)
         report = check.run(about_mark.all())
         may_sign = bool(signers) and report.entries_sound and not report.sound
         if not repair or not (report.repairable or may_sign):
             return report
         prepare(data_dir)
         kept = check.repair(signers)
-        after = _Check(data_dir, mark, tuple(log_keys), progress).run(about_mark.all())
+        after = _Check(data_dir, mark, trust, progress).run(about_mark.all())
         return replace(after, repaired=report.findings, kept=kept)
     finally:
         if mark is not None:
@@ -149,12 +150,10 @@ def run_fsck(
 class _Check:
     """One pass over a data directory."""
 
-    def __init__(
-        self, data_dir: Path, mark: Mark | None, pinned: tuple[VerifierKey, ...], progress: Progress
-    ) -> None:
+    def __init__(self, data_dir: Path, mark: Mark | None, trust: Trust | None, progress: Progress) -> None:
         self._data_dir = data_dir
         self._mark = mark
-        self._pinned = pinned
+        self._trust = trust
         self._progress = progress
         self._done = 0
         self._head: Head | None = None
@@ -296,7 +295,7 @@ class _Check:
             )
 
     def _check_note(self, note: bytes, findings: Findings) -> bool:
-        """Whether the mark's checkpoint is signed by keys of this log, and by those that are pinned."""
+        """Whether the mark's checkpoint is signed by keys of this log, and one that the trust file knows."""
         assert self._state is not None
         origin = self._state.registry.ledger.origin
         size = parse_checkpoint(parse_note(note).text).size
@@ -305,9 +304,10 @@ class _Check:
         except SudurError as error:
             _wrong_mark(findings, f"its checkpoint of size {size} does not verify: {error}")
             return False
-        if self._pinned:
+        if self._trust is not None:
             try:
-                open_checkpoint(note, origin, self._pinned)
+                pinned = self._trust.ledger(self._state.genesis)
+                pinned.with_replayed(self._state.registry.ledger).open(note)
             except SudurError as error:
                 _wrong_mark(findings, f"the trust file does not know who signed it: {error}")
         return True

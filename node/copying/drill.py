@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ledger.canonical_json import Json
-from ledger.trust import TrustedLedger
+from ledger.trust import Trust, TrustedLedger
 from node.checking.fsck import run_fsck
 from node.copying.backup import Progress, restore, verify_backup
 from node.errors import NodeError
@@ -54,7 +54,7 @@ def drill(directory: Path, scratch: Path, trusted: TrustedLedger, progress: Prog
         # With a mark that says so, or fsck would find that there is none for these blocks.
         restored = restore(directory, data, trusted, may_sign=True, progress=progress)
         made = time.monotonic()
-        report = run_fsck(data, log_keys=trusted.log_keys)
+        report = run_fsck(data, trust=Trust((trusted,)))
         checked = time.monotonic()
         if not report.sound or (report.size, restored.root) != (manifest.size, manifest.root):
             raise NodeError(f"what was restored is not the ledger: {report}", where=str(directory))

@@ -201,7 +201,7 @@ class Mirror:
                 fix="give the trust file of that ledger, or another directory",
             )
         if self._mark.note is not None:
-            check_mark(at, self.store, self._mark, trusted.log_keys)
+            check_mark(at, self.store, self._mark, [one.key for one in trusted.log_keys])
         self._at = at
         self._publish(at)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ledger.trust import Trust
 from node.checking.fsck import run_fsck
 from node.copying.archive import MANIFEST, read_manifest
 from node.copying.backup import verify_backup
@@ -63,6 +64,6 @@ def test_a_killed_restore_goes_on(tmp_path: Path) -> None:
             break
         assert not data.exists()
     assert data.exists() or run_until(None, "restore", directory, data)
-    report = run_fsck(data, log_keys=TRUSTED.log_keys)
+    report = run_fsck(data, trust=Trust((TRUSTED,)))
     assert report.sound, str(report)
     assert report.size == read_manifest(directory).size == LOG.size

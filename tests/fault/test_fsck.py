@@ -28,6 +28,7 @@ from ledger.records import (
 from ledger.signatures import Algorithm
 from ledger.status import EMPTY_CHUNK_HASH
 from ledger.tiles import TILE_WIDTH
+from ledger.trust import Trust, TrustedLedger
 from node import codec, database
 from node.checking.fsck import Report, run_fsck
 from node.checking.repair import DAMAGED, NEW
@@ -156,7 +157,9 @@ def first_of(report: Report, part: str, kind: str) -> str:
 def test_a_sound_ledger_is_called_sound(built: Built, tmp_path: Path) -> None:
     data = built.copy(tmp_path)
     before = rows(data)
-    report = run_fsck(data, log_keys=[log_key(ORIGIN, built.world.log.public_key)])
+    key = log_key(ORIGIN, built.world.log.public_key)
+    trusted = TrustedLedger.founded(built.world.genesis, ORIGIN, (key,))
+    report = run_fsck(data, trust=Trust((trusted,)))
     assert report.sound, report
     assert report.documents == 568
     head = Head.decode(before[database.META][b"head"])
@@ -412,10 +415,10 @@ def test_a_mark_that_cannot_be_read_is_said(built: Built, tmp_path: Path, mark: 
     assert [(one.part, one.kind) for one in report.findings] == [("mark", "unreadable")]
 
 
-def test_a_mark_signed_by_another_key_is_said(built: Built, tmp_path: Path, mark: Path) -> None:
+def test_a_mark_of_a_ledger_that_is_not_trusted_is_said(built: Built, tmp_path: Path, mark: Path) -> None:
     data = built.copy(tmp_path)
-    stranger = log_key(ORIGIN, built.world.authority.public_key)
-    report = run_fsck(data, log_keys=[stranger])
+    key = log_key(ORIGIN, built.world.log.public_key)
+    report = run_fsck(data, trust=Trust((TrustedLedger.founded(bytes(32), ORIGIN, (key,)),)))
     assert [(one.part, one.kind) for one in report.findings] == [("mark", "wrong")]
     assert "trust file" in str(report)
 

@@ -133,7 +133,7 @@ TARGETS: Final = (
     Target(
         "verifier_key",
         _text(VerifierKey.parse),
-        lambda: [key.format().encode() for key in issued().trusted().log_keys],
+        lambda: [one.key.format().encode() for one in issued().trusted().log_keys],
         lambda key: key.format().encode(),
     ),
     Target("checkpoint", parse_checkpoint, lambda: [_note_text()], format_checkpoint),

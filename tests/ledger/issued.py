@@ -67,7 +67,7 @@ class Issued:
 
     def trusted(self, witness_policy: str = "") -> TrustedLedger:
         key = VerifierKey.parse(log_key("log"))
-        return TrustedLedger(self.world.genesis, ORIGIN, (key,), witness_policy, training=False)
+        return TrustedLedger.founded(self.world.genesis, ORIGIN, (key,), witness_policy)
 
     def trust(self) -> Trust:
         return Trust((self.trusted(),))

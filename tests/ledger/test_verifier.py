@@ -11,7 +11,6 @@ import pytest
 
 from ledger import changes
 from ledger.changes import AUTHORITY, Subject
-from ledger.checkpoints import open_checkpoint
 from ledger.checks import CHECKS
 from ledger.cosignatures import cosign, witness_key
 from ledger.document_form import check_document_form
@@ -22,11 +21,11 @@ from ledger.receipts import Receipt
 from ledger.records import Basis, Status
 from ledger.seals import Seal
 from ledger.signing_policy import KindPolicy, SigningPolicy
-from ledger.trust import Trust
+from ledger.trust import Trust, TrustedKey
 from ledger.verdicts import Verdict, VerdictCode
 from ledger.verifier import verify_receipt
 from tests.ledger.issued import FILE, Issued
-from tests.ledger.world import ORIGIN, World, log_key, signer
+from tests.ledger.world import World, log_key, signer
 
 C = VerdictCode
 DAY_MS = 86_400_000
@@ -133,7 +132,7 @@ def test_a_checkpoint_of_another_key(issued: Issued, receipt: Receipt) -> None:
     from ledger.notes import VerifierKey
 
     stranger = VerifierKey.parse(log_key("stranger"))
-    trust = Trust((replace(issued.trusted(), log_keys=(stranger,)),))
+    trust = Trust((replace(issued.trusted(), log_keys=(TrustedKey(stranger),)),))
     assert judge(issued, receipt, trust=trust).code is C.NOT_IN_LEDGER
 
 
@@ -172,7 +171,7 @@ def test_rules_that_this_program_does_not_know(issued: Issued, receipt: Receipt)
 
 
 def _witnessed(issued: Issued, receipt: Receipt, names: Sequence[str], time_s: int) -> Receipt:
-    note = open_checkpoint(receipt.checkpoint, ORIGIN, issued.trusted().log_keys).note
+    note = issued.trusted().open(receipt.checkpoint).note
     lines = [cosign(note.text, NamedSigner(f"{name}.example", signer(name)), time_s) for name in names]
     return replace(receipt, checkpoint=note.with_signatures(lines).encode())
 

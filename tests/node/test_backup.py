@@ -16,7 +16,7 @@ import pytest
 from ledger.checkpoints import Checkpoint, sign_checkpoint
 from ledger.errors import CheckpointUntrusted
 from ledger.notes import VerifierKey
-from ledger.trust import TrustedLedger
+from ledger.trust import Trust, TrustedLedger
 from node.checking.fsck import run_fsck
 from node.copying.archive import MANIFEST, Archive, ArchiveBlocks, Manifest, read_manifest
 from node.copying.backup import add_letters, back_up, restore, verify_backup
@@ -49,7 +49,7 @@ LOG = Log.of(WORLD)
 
 def trusted_of(log: Log) -> TrustedLedger:
     """A trust file's entry for a log of these tests."""
-    return TrustedLedger(log.genesis, ORIGIN, (VerifierKey.parse(log_key("log")),), "", False)
+    return TrustedLedger.founded(log.genesis, ORIGIN, (VerifierKey.parse(log_key("log")),))
 
 
 TRUSTED = trusted_of(LOG)
@@ -108,7 +108,7 @@ def test_a_backup_is_verified_and_restored_to_a_sound_node(tmp_path: Path) -> No
     assert verify_backup(tmp_path / "backup", TRUSTED) == manifest
     made = restore(tmp_path / "backup", tmp_path / "data", TRUSTED, floor=0, may_sign=True)
     assert (made.size, made.blocks, made.root) == (LOG.size, len(LOG.blocks), manifest.root)
-    report = run_fsck(tmp_path / "data", log_keys=TRUSTED.log_keys)
+    report = run_fsck(tmp_path / "data", trust=Trust((TRUSTED,)))
     assert report.sound, str(report)
     node = LedgerNode.open(tmp_path / "data", [signer("log")], settings=small_settings(clock_is_right=True))
     assert node.published.state == WORLD.state
@@ -276,7 +276,7 @@ def test_a_restore_that_is_cut_short_goes_on(
     assert not (tmp_path / "data").exists()
     monkeypatch.setattr(Store, "apply", apply)
     assert restore(tmp_path / "backup", tmp_path / "data", TRUSTED, floor=0, may_sign=True).size == LOG.size
-    assert run_fsck(tmp_path / "data", log_keys=TRUSTED.log_keys).sound
+    assert run_fsck(tmp_path / "data", trust=Trust((TRUSTED,))).sound
     assert not (tmp_path / "data.restoring").exists()
 
 
@@ -295,7 +295,7 @@ def test_a_restore_that_was_cut_short_at_its_very_end_goes_on(
     assert default_mark_path(tmp_path / "data").exists()
     monkeypatch.setattr(Path, "rename", rename)
     restore(tmp_path / "backup", tmp_path / "data", TRUSTED, floor=0, may_sign=True)
-    assert run_fsck(tmp_path / "data", log_keys=TRUSTED.log_keys).sound
+    assert run_fsck(tmp_path / "data", trust=Trust((TRUSTED,))).sound
 
 
 def test_a_stop_is_no_error_of_the_backup(tmp_path: Path) -> None:

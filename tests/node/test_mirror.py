@@ -22,7 +22,7 @@ from ledger.errors import CheckpointUntrusted
 from ledger.notes import VerifierKey
 from ledger.proofs import verify_inclusion
 from ledger.tiles import TileId
-from ledger.trust import TrustedLedger
+from ledger.trust import Trust, TrustedKey, TrustedLedger
 from node.checking.fsck import run_fsck
 from node.config import Address
 from node.copying.mirror import Mirror, MirrorSettings
@@ -48,7 +48,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
 
 
 def trusted(served: Served, **more: Any) -> TrustedLedger:
-    known = TrustedLedger(served.genesis, ORIGIN, (VerifierKey.parse(log_key("log")),), "", True)
+    known = TrustedLedger.founded(served.genesis, ORIGIN, (VerifierKey.parse(log_key("log")),), "", True)
     return replace(known, **more)
 
 
@@ -156,7 +156,7 @@ async def test_a_mirror_has_all_of_it_and_each_new_block_within_a_second(
         metrics = (await mirrored.http.get("/metrics")).text
         for name in ("mirror_head_age_seconds", "mirror_contact_age_seconds", "mirror_blocks_behind 0.0"):
             assert f"\nsudur_{name}" in metrics
-    report = run_fsck(tmp_path / "mirror", log_keys=trusted(served).log_keys)
+    report = run_fsck(tmp_path / "mirror", trust=Trust((trusted(served),)))
     assert report.sound, str(report)
 
 
@@ -213,7 +213,7 @@ async def test_a_write_that_fails_is_made_up_for(
         await mirrored.until(lambda: faults.struck)
         await mirrored.until(lambda: mirrored.size == served.size)
         await same_answers(served, mirrored)
-    report = run_fsck(tmp_path / "mirror", log_keys=known.log_keys)
+    report = run_fsck(tmp_path / "mirror", trust=Trust((known,)))
     assert report.sound, str(report)
 
 
@@ -321,7 +321,7 @@ async def test_another_ledger_is_not_followed(served: Served, tmp_path: Path) ->
 
 
 async def test_a_checkpoint_by_another_key_is_not_believed(served: Served, tmp_path: Path) -> None:
-    known = trusted(served, log_keys=(VerifierKey.parse(log_key("another")),))
+    known = trusted(served, log_keys=(TrustedKey(VerifierKey.parse(log_key("another"))),))
     mirror = Mirror.open(tmp_path / "mirror", known, [str(served.node.grpc)], settings=QUICK)
     mirror.start()
     try:

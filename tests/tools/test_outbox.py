@@ -33,7 +33,7 @@ from tools.register.store import Register
 from tools.signing import NumberedSigner, SignedSubmission
 
 GENESIS = bytes(range(32))
-LEDGER = TrustedLedger(GENESIS, "test.example", (), "", True)
+LEDGER = TrustedLedger.founded(GENESIS, "test.example", (), "", True)
 NOW_MS = 1_800_000_000_000
 SIGNERS = [NumberedSigner(n, Ed25519Signer(bytes([n]) * 32)) for n in (1, 2)]
 

@@ -22,7 +22,7 @@ def test_a_million_leaves_and_a_kill_on_the_way(tmp_path: Path) -> None:
     log = LongLog(1_000_000)  # type: ignore[abstract]  # nothing else is called
     here = AgencyDirectory.create(tmp_path / "office")
     vkey = VerifierKey.parse(log_key("log"))
-    here.pin(TrustedLedger(bytes(32), ORIGIN, (vkey,), "", False))
+    here.pin(TrustedLedger.founded(bytes(32), ORIGIN, (vkey,)))
     here.remember(Membership(1, {}))
     with serving(log) as address:
         log.stop_at = 600_000

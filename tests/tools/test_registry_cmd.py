@@ -175,7 +175,7 @@ def test_sources_that_will_not_do(sudur: Commands, ledger: Ledger, tmp_path: Pat
     assert_one_line(sudur("registry", "list", "--url", ledger.url), 64, "--trust")
     (pinned,) = parse_trust(ledger.trust.read_bytes()).ledgers
     key = VerifierKey("w", SignatureType.ED25519_COSIGNATURE, signer("w").public_key).format()
-    witnessed = replace(pinned, witness_policy=f"witness w {key}\nquorum w\n")
+    witnessed = replace(pinned, own_policy=f"witness w {key}\nquorum w\n")
     (tmp_path / "trust.json").write_bytes(Trust((witnessed,)).encode() + b"\n")
     ended = sudur("registry", "list", "--url", ledger.url, "--trust", tmp_path / "trust.json")
     assert_one_line(ended, 1, "cosign")

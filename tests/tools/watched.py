@@ -81,9 +81,7 @@ class Office:
         self.replica = MemoryReader()
         self.world.enrol(submit=2, registry=1)
         self.source = MemorySource(self.memory)
-        self.ledger = TrustedLedger(
-            self.world.genesis, ORIGIN, (VerifierKey.parse(log_key("log")),), "", False
-        )
+        self.ledger = TrustedLedger.founded(self.world.genesis, ORIGIN, (VerifierKey.parse(log_key("log")),))
         self.register = self.open("register.db")
         self.mirror()
 

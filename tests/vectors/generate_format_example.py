@@ -113,7 +113,7 @@ class Example:
         note = parse_note(bare)
         self.cosigned = cosigned_message(note.text, WITNESSED_S)
         self.checkpoint = note.with_signatures([cosign(note.text, witness, WITNESSED_S)]).encode()
-        entry = TrustedLedger(
+        entry = TrustedLedger.founded(
             self.genesis, ORIGIN, (VerifierKey.parse(self.log_vkey),), self.policy, training=True
         )
         self.trust = Trust((entry,))

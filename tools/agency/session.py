@@ -10,7 +10,6 @@ from typing import Annotated, Final
 
 import typer
 
-from ledger.checkpoints import open_checkpoint
 from ledger.resources import Resources
 from ledger.trust import TrustedLedger
 from tools.agency.directory import AgencyDirectory, Membership
@@ -146,7 +145,7 @@ def pinned(
         )
     ledger = pinned_by_node(client) if given is None else given
     resources_url = check_node(client, ledger)
-    open_checkpoint(client.checkpoint(), ledger.origin, ledger.log_keys)
+    ledger.open(client.checkpoint())
     here.pin(ledger)
     if given is None:
         remark(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ledger.checkpoints import Checkpoint, open_checkpoint
+from ledger.checkpoints import Checkpoint
 from ledger.errors import SudurError
 from tools.errors import Usage
 from tools.files import read_file
@@ -158,7 +158,7 @@ def _checkpoints(paths: list[Path], trust: Path | None) -> tuple[Checkpoint, ...
     for path in paths:
         assert trust is not None
         ledger = only_ledger(load_trust(trust))
-        found.append(open_checkpoint(read_file(path, _MAX_NOTE), ledger.origin, ledger.log_keys).checkpoint)
+        found.append(ledger.open(read_file(path, _MAX_NOTE)).checkpoint)
     return tuple(found)
 
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Protocol
 
-from ledger.checkpoints import Checkpoint, SignedCheckpoint, open_checkpoint
-from ledger.cosignatures import verify_cosignatures
+from ledger.checkpoints import Checkpoint, SignedCheckpoint
 from ledger.errors import FormatError, OutOfRange, ProofInvalid
 from ledger.hashing import HASH_SIZE, leaf_hashes
 from ledger.leaves import FORMAT_VERSION, LeafType
@@ -60,11 +59,8 @@ def newest_checkpoint(source: LogSource, ledger: TrustedLedger, now_ms: int) -> 
 
     Raises CheckpointUntrusted, SignatureInvalid, PolicyUnmet, FormatError, Unavailable.
     """
-    signed = open_checkpoint(source.checkpoint(), ledger.origin, ledger.log_keys)
-    policy = ledger.policy()
-    if policy is not None:
-        cosignatures = verify_cosignatures(signed.note, policy.witness_keys)
-        policy.check(cosignatures, now_s=now_ms // 1000, greatest_age_s=None)
+    signed = ledger.open(source.checkpoint())
+    ledger.witnessed(signed, now_s=now_ms // 1000, greatest_age_s=None)
     return signed
 
 
