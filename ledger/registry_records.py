@@ -512,6 +512,15 @@ class Agency:
     keys: tuple[KeyRecord, ...] = ()
     key_tree: MerkleList = field(default_factory=MerkleList)
 
+    @classmethod
+    def of(cls, record: AgencyRecord, keys: Iterable[KeyRecord]) -> Agency:
+        """Put together from records as they are stored. FormatError for keys that the record is not of."""
+        listed = tuple(keys)
+        tree = MerkleList.of(leaf_hash(key.encode()) for key in listed)
+        if (len(listed), tree.root) != (record.key_count, record.keys_root):
+            raise FormatError("its keys are not those of its record", where=f"agency {record.number}")
+        return cls(record, listed, tree)
+
     def key(self, number: int) -> KeyRecord | None:
         """Numbers are dense from 1."""
         return self.keys[number - 1] if 1 <= number <= len(self.keys) else None

@@ -139,7 +139,7 @@ class HttpResources:
 
     def _get_once(self, path: str) -> bytes:
         where = f"{self.url}/{path}"
-        cap = next((cap for prefix, cap in _CAPS if path.startswith(prefix)), 0)
+        cap = cap_of(path)
         try:
             with (
                 self._deadline(where),
@@ -211,6 +211,11 @@ class HttpResources:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def cap_of(path: str) -> int:
+    """The most bytes that the resource at ``path`` can have; 0 for what no ledger serves."""
+    return next((cap for prefix, cap in _CAPS if path.startswith(prefix)), 0)
 
 
 def _delay_s(retry_after: str) -> float:

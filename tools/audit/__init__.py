@@ -1,0 +1,1 @@
+"""The auditor: a whole log replayed by its rules, from public static resources alone."""

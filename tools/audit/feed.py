@@ -1,0 +1,119 @@
+"""The leaves of a log from static resources, hashed into a tree, and each tile held against the one served.
+
+No rule is known here and no signature: what comes out is what was served, hashed. It may run in a process
+of its own, since it takes half of an audit's time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol, runtime_checkable
+
+from ledger.errors import FormatError, TileFormatError
+from ledger.hashing import leaf_hashes
+from ledger.resources import Resources
+from ledger.tiles import TILE_WIDTH, Tile, entries_path, tile_path, tile_width
+from ledger.tree import Tree
+from tools.audit.bundles import split
+from tools.audit.errors import ServedWrong
+from tools.errors import NotFound
+
+PORTION_BUNDLES: Final = 128
+
+
+@runtime_checkable
+class ManyResources(Resources, Protocol):
+    """Resources that fetch several at a time."""
+
+    def fetch_many(self, paths: Iterable[str]) -> Iterator[bytes | NotFound]:
+        """The bytes at each path, in that order; NotFound where there is nothing. Raises what fetch does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Leaves from ``first`` on: ``bundles`` as they were served, less ``skip`` leaves of the first that were
+    there before. ``hashes``: of each leaf, 32 bytes. ``tiles``: what :meth:`Tree.append` gave, ``tree`` the
+    tree after them. Of the tiles served, ``compared`` so many, the paths of ``differing`` are not those, and
+    ``missing`` so many are not served at all.
+    """
+
+    first: int
+    skip: int
+    bundles: tuple[bytes, ...]
+    hashes: bytes
+    tiles: tuple[Tile, ...]
+    tree: Tree
+    compared: int
+    differing: tuple[str, ...]
+    missing: int
+
+
+def portions(
+    resources: Resources, tree: Tree, size: int, *, with_tiles: bool = True, bundles: int = PORTION_BUNDLES
+) -> Generator[Portion, None, None]:
+    """The leaves of the tree of ``size`` leaves that ``tree`` lacks. About 2 µs a leaf.
+
+    ``with_tiles``: whether its tiles are fetched and compared, too. Raises ServedWrong for a bundle that is
+    not as its name says, and what fetching raises.
+    """
+    last = -(-size // TILE_WIDTH)
+    number = tree.size // TILE_WIDTH
+    while number < last:
+        upto = min(number + bundles, last)
+        wanted = [entries_path(n, min(TILE_WIDTH, size - n * TILE_WIDTH)) for n in range(number, upto)]
+        arrived = zip(wanted, _many(resources, wanted), strict=True)
+        served = tuple(_served(path, data) for path, data in arrived)
+        first, skip = tree.size, tree.size - number * TILE_WIDTH
+        leaves: list[bytes] = []
+        for path, data in zip(wanted, served, strict=True):
+            leaves += _leaves(path, data, min(TILE_WIDTH, size - number * TILE_WIDTH))
+            number += 1
+        hashes = leaf_hashes(leaves[skip:])
+        tree, made = tree.append(hashes)
+        compared = _compare(resources, made, size) if with_tiles else (0, (), 0)
+        kept = tuple(one for one in made if one.id.level and one.id.width == TILE_WIDTH)
+        yield Portion(first, skip, served, b"".join(hashes), kept, tree, *compared)
+
+
+def _many(resources: Resources, paths: list[str]) -> Iterable[bytes | NotFound]:
+    return resources.fetch_many(paths) if isinstance(resources, ManyResources) else _each(resources, paths)
+
+
+def _each(resources: Resources, paths: list[str]) -> Iterator[bytes | NotFound]:
+    for path in paths:
+        try:
+            yield resources.fetch(path)
+        except NotFound as error:
+            yield error
+
+
+def _served(path: str, data: bytes | NotFound) -> bytes:
+    if isinstance(data, NotFound):
+        raise ServedWrong("entries under the checkpoint that it serves are not there", path=path) from data
+    return data
+
+
+def _leaves(path: str, data: bytes, width: int) -> list[bytes]:
+    try:
+        leaves, _ = split(data)
+        if len(leaves) != width:
+            raise TileFormatError(f"{len(leaves)} entries where {width} belong")
+    except FormatError as error:
+        raise ServedWrong(f"the entries cannot be read: {error.what}", path=path) from error
+    return leaves
+
+
+def _compare(resources: Resources, made: list[Tile], size: int) -> tuple[int, tuple[str, ...], int]:
+    """Hold the full tiles, and at the end of the tree the partial ones, against those served."""
+    wanted = [one for one in made if one.id.width == tile_width(one.id.level, one.id.index, size)]
+    paths = [tile_path(one.id.level, one.id.index, one.id.width) for one in wanted]
+    differing: list[str] = []
+    missing = 0
+    for one, path, data in zip(wanted, paths, _many(resources, paths), strict=True):
+        if isinstance(data, NotFound):
+            missing += 1
+        elif data != one.data:
+            differing.append(path)
+    return len(paths) - missing, tuple(differing), missing
