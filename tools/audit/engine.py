@@ -345,9 +345,7 @@ class AuditedLog:
             refused=refused,
         )
 
-    def _explained(
-        self, served: ServedTree, signed: SignedCheckpoint, found: ServedWrong
-    ) -> AuditError:
+    def _explained(self, served: ServedTree, signed: SignedCheckpoint, found: ServedWrong) -> AuditError:
         """Why what is served does not come to the root of its checkpoint: a fork, or wrong bytes."""
         vouched = self._vouched()
         if vouched is not None:

@@ -19,7 +19,7 @@ _PATH: Final = re.compile(r"[a-z0-9]+(?:[/.][A-Za-z0-9]+)*", re.ASCII)
 class DirectoryResources:
     """The static resources of a ledger as files under their paths.
 
-    One name differs, since a file cannot be a directory, too: the checkpoints of sizes are in ``checkpoint.d``.
+    One name differs, since no file is a directory, too: the checkpoints of sizes are in ``checkpoint.d``.
     """
 
     def __init__(self, directory: Path) -> None:

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from ledger.checkpoints import Checkpoint, sign_checkpoint
 from ledger.errors import DuplicateIssue, WrongLedger
 from ledger.hashing import leaf_hash, leaf_hashes, merkle_root
 from ledger.proofs import verify_consistency
 from ledger.resources import CHECKPOINT
 from ledger.signing_policy import utc_day
 from ledger.status import chunk_count
+from ledger.tiles import encode_bundle, entries_path
+from ledger.tree import Tree
 from tests.ledger.world import START_MS
-from tests.tools.audit.logs import DAY_MS, Files, ServedWorld
+from tests.tools.audit.logs import DAY_MS, LOG, Files, ServedWorld
 from tools.audit import engine
 from tools.audit.engine import AuditedLog, forget_replayed
 from tools.audit.errors import (
@@ -209,9 +212,6 @@ def test_a_checkpoint_amid_a_block(world: ServedWorld, tmp_path: Path) -> None:
         files = world.files.copied()
         cut = world.blocks[-1]
         whole = files.checkpoint
-        from ledger.checkpoints import Checkpoint, sign_checkpoint
-        from tests.tools.audit.logs import LOG
-
         size = world.state.size - 1
         hashes = leaf_hashes(world.reader.leaves[:size])
         note = sign_checkpoint(Checkpoint(files.origin, size, merkle_root(hashes)), [LOG])
@@ -232,9 +232,6 @@ def test_a_checkpoint_amid_a_block(world: ServedWorld, tmp_path: Path) -> None:
 
 def _partials(files: Files, leaves: list[bytes]) -> None:
     """Serve the partial bundle and tiles of a size that no block ends at."""
-    from ledger.tiles import encode_bundle, entries_path
-    from ledger.tree import Tree
-
     _, tiles = Tree.empty().append(leaf_hashes(leaves))
     files.files.update({tile.id.path(): tile.data for tile in tiles})
     first = len(leaves) // 256 * 256
@@ -256,17 +253,16 @@ def test_another_ledgers_directory_and_two_runs(world: ServedWorld, tmp_path: Pa
         audited(world, tmp_path / "new", stranger.files)
 
 
-@pytest.mark.parametrize("name", ["entries", "entries.index", "table/CURRENT", "heads", "ledger.json"])
+@pytest.mark.parametrize(
+    "name", ["replay/entries", "replay/entries.index", "replay/table/CURRENT", "heads", "ledger.json"]
+)
 def test_damage_is_named_and_rebuilt(world: ServedWorld, tmp_path: Path, name: str) -> None:
     audited(world, tmp_path)
-    path = tmp_path / name if "." in name.split("/")[0][-5:] or name == "heads" else tmp_path / "replay" / name
-    if name == "entries.index":
-        path = tmp_path / "replay" / name
-    path.write_bytes(b"\x00damaged\n")
+    (tmp_path / name).write_bytes(b"\x00damaged\n")
     with pytest.raises(StateDamaged) as caught:
         audited(world, tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert "--rebuild" in str(caught.value)
-    if "replay" in str(path):
+    if name.startswith("replay"):
         forget_replayed(tmp_path)
         audited(world, tmp_path)
