@@ -63,6 +63,12 @@ class TrustFormatError(FormatError):
     code = "MALFORMED_TRUST"
 
 
+class PortableFormatError(FormatError):
+    """A tlog-proof, COSE receipt, status token or statement of receipt keys that is not in its form."""
+
+    code = "MALFORMED_PORTABLE_PROOF"
+
+
 class DocumentFormatError(FormatError):
     """A document's fields cannot be committed to (control characters, names, sizes)."""
 
