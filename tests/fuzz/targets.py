@@ -16,11 +16,14 @@ from typing import Any, Final
 from ledger import canonical_json
 from ledger.checkpoints import format_checkpoint, parse_checkpoint
 from ledger.codes import Code, code_of, decode_code, parse_code
+from ledger.cose_receipts import CoseReceipt, parse_cose_receipt
 from ledger.envelope_bodies import Letter, Reply
 from ledger.envelopes import Envelope, read_plaintext
 from ledger.errors import SudurError
 from ledger.leaves import LeafType
 from ledger.notes import VerifierKey, parse_note, parse_signatures
+from ledger.presented_documents import parse_presented
+from ledger.receipt_keys import KeyStatement, parse_statement
 from ledger.receipts import parse_receipt
 from ledger.records import parse_record
 from ledger.references import parse_reference, reference_text
@@ -28,12 +31,15 @@ from ledger.registry_leaf import RegistryLeaf
 from ledger.registry_records import AgencyRecord, KeyRecord, LedgerRecord, TypeRecord
 from ledger.seals import Seal
 from ledger.status import compress_chunk, expand_chunk
+from ledger.status_tokens import open_status_token
 from ledger.submissions import SubmissionLeaf
 from ledger.tiles import encode_bundle, parse_bundle, parse_entries_path, parse_tile_path
+from ledger.tlog_proof import TlogProof, parse_tlog_proof
 from ledger.trust import parse_trust
 from ledger.verifier import verify_receipt
 from ledger.witness_policy import parse_policy
 from tests.ledger.issued import SEED, Issued
+from tests.ledger.portable import KEY, Portable
 
 _VECTORS: Final = Path(__file__).parent.parent / "vectors"
 
@@ -66,6 +72,12 @@ def issued() -> Issued:
 @cache
 def receipt() -> bytes:
     return issued().receipt().encode()
+
+
+@cache
+def portable() -> Portable:
+    """The same document's portable proofs."""
+    return Portable(issued())
 
 
 def _text(parse: Callable[[str], Any]) -> Callable[[bytes], Any]:
@@ -174,5 +186,15 @@ TARGETS: Final = (
     ),
     Target("plaintext", read_plaintext, lambda: [_plaintext("letter"), _plaintext("reply")]),
     Target("letter", lambda data: Letter.decode(read_plaintext(data)[1], 7), lambda: [_plaintext("letter")]),
+    Target("tlog_proof", parse_tlog_proof, lambda: [portable().tlog_proof().encode()], TlogProof.encode),
+    Target("presented", parse_presented, lambda: [portable().tlog_proof().extra, portable().leaf]),
+    Target("cose_receipt", parse_cose_receipt, lambda: [portable().cose()], CoseReceipt.encode),
+    Target("receipt_keys", parse_statement, lambda: [portable().statement().text()], KeyStatement.text),
+    Target(
+        "status_token",
+        lambda data: open_status_token(data, portable().statement()),
+        lambda: [portable().token().sign(KEY)],
+        lambda token: token.sign(KEY),
+    ),
     Target("reply", lambda data: Reply.decode(read_plaintext(data)[1]), lambda: [_plaintext("reply")]),
 )

@@ -150,7 +150,7 @@ def test_headers_of_another_profile_are_refused() -> None:
 def test_only_the_one_form_is_read() -> None:
     header, proof, signature = taken_apart(GOOD)
     inner, vdp = encode(header), {-1: [encode(proof)]}
-    for message in (
+    messages: tuple[Any, ...] = (
         [inner, {396: vdp}, PORTABLE.checkpoint.root, signature],
         [inner, {396: vdp, 4: b"x"}, None, signature],
         [inner, {396: {**vdp, -2: []}}, None, signature],
@@ -165,7 +165,8 @@ def test_only_the_one_form_is_read() -> None:
         [b"", {396: vdp}, None, signature],
         {},
         None,
-    ):
+    )
+    for message in messages:
         with pytest.raises(PortableFormatError):
             parse_cose_receipt(b"\xd2" + encode(message))
     for data in (b"", GOOD[1:], GOOD + b"\0", b"\xd8\x12" + GOOD[1:], GOOD[:1] + b"\xc1" + GOOD[1:]):
