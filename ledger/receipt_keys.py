@@ -29,7 +29,7 @@ from ledger.canonical_json import encode as encode_json
 from ledger.checkpoints import MAX_TREE_SIZE, check_origin
 from ledger.deterministic_cbor import encode as encode_cbor
 from ledger.errors import CheckpointUntrusted, FormatError, PortableFormatError
-from ledger.notes import NamedSigner, open_note, sign_note
+from ledger.notes import NamedSigner, open_note, parse_note, sign_note
 from ledger.signatures import Algorithm, Signer, check_public_key
 from ledger.trust import TrustedLedger
 
@@ -134,14 +134,14 @@ class KeyStatement:
 
 
 def open_statement(data: bytes, ledger: TrustedLedger) -> KeyStatement:
-    """Read a statement that a trusted key of ``ledger`` signed.
+    """Read a statement that a log key of ``ledger`` signed, one that may sign the size that it names.
 
     Raises SignatureInvalid, CheckpointUntrusted for another ledger's, PortableFormatError, NoteFormatError.
     """
-    note, _ = open_note(data, ledger.log_keys)
-    statement = parse_statement(note.text)
+    statement = parse_statement(parse_note(data).text)
     if (statement.genesis, statement.origin) != (ledger.genesis, ledger.origin):
         raise CheckpointUntrusted(f"they are of the ledger {statement.origin}", where=_WHERE)
+    open_note(data, ledger.keys_at(statement.size))
     return statement
 
 

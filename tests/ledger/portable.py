@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ledger.checkpoints import open_checkpoint
 from ledger.cose_receipts import Inclusion
 from ledger.presented_documents import PresentedDocument
 from ledger.receipt_keys import KeyStatement, ReceiptKey
@@ -29,9 +28,7 @@ class Portable:
     def __post_init__(self) -> None:
         self.receipt: Receipt = self.issued.receipt()
         self.trusted: TrustedLedger = self.issued.trusted()
-        self.checkpoint = open_checkpoint(
-            self.receipt.checkpoint, self.trusted.origin, self.trusted.log_keys
-        ).checkpoint
+        self.checkpoint = self.trusted.open(self.receipt.checkpoint).checkpoint
         self.leaf = self.receipt.issue.leaf
 
     def statement(self, *keys: str) -> KeyStatement:

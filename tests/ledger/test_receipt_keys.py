@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from joserfc.jwk import KeySet, OKPKey
 
-from ledger.checkpoints import open_checkpoint, parse_checkpoint
+from ledger.checkpoints import parse_checkpoint
 from ledger.errors import (
     CheckpointUntrusted,
     FormatError,
@@ -30,7 +30,7 @@ from ledger.receipt_keys import (
     parse_statement,
 )
 from tests.ledger.portable import Portable
-from tests.ledger.world import ORIGIN, signer
+from tests.ledger.world import signer
 
 PORTABLE = Portable()
 STATEMENT = PORTABLE.statement("receipts", "receipts before")
@@ -48,7 +48,7 @@ def test_a_statement_is_followed_from_the_logs_key() -> None:
 
 def test_neither_note_passes_for_the_other() -> None:
     with pytest.raises(NoteFormatError):
-        open_checkpoint(SIGNED, ORIGIN, PORTABLE.trusted.log_keys)
+        PORTABLE.trusted.open(SIGNED)
     with pytest.raises(NoteFormatError):
         parse_checkpoint(parse_note(SIGNED).text)
     with pytest.raises(PortableFormatError):
@@ -63,6 +63,15 @@ def test_others_statements_are_not_believed() -> None:
     foreign = replace(STATEMENT, genesis=bytes(32)).sign([signer("log")])
     with pytest.raises(CheckpointUntrusted):
         open_statement(foreign, PORTABLE.trusted)
+
+
+def test_a_log_key_that_has_ended_states_nothing_more() -> None:
+    (key,) = PORTABLE.trusted.log_keys
+    ended = replace(PORTABLE.trusted, log_keys=(replace(key, last_size=STATEMENT.size - 1),))
+    with pytest.raises(SignatureInvalid):
+        open_statement(SIGNED, ended)
+    still = replace(ended, log_keys=(replace(key, last_size=STATEMENT.size),))
+    assert open_statement(SIGNED, still) == STATEMENT
 
 
 def test_the_sets_are_what_other_libraries_read() -> None:
