@@ -239,7 +239,7 @@ def test_two_nodes_on_one_data_directory(tmp_path: Path) -> None:
     try:
         refusal = NodeProcess(data).refusal()
         assert "DATA_IN_USE" in refusal
-        assert "stop the other node; a ledger has one writer" in refusal
+        assert "stop the other node; a mark has one writer" in refusal
         with first.stub() as stub:
             submission = world.issues(1, claimed_ms=now_ms())
             answer = stub.Submit(request(world, submission), timeout=DEADLINE_S)
