@@ -29,7 +29,7 @@ _SIZE: Final = HEADER_SIZE + 2 * SLOT_SIZE
 
 
 class Slots:
-    """An open file of two slots. ``record`` is the one written last."""
+    """An open file of two slots. ``header``: its first 4,096 bytes; ``record``: what was written last."""
 
     def __init__(
         self, path: Path, descriptor: int, header: bytes, what: str, fix: str, sync: Callable[[int], None]
@@ -132,6 +132,7 @@ class Slots:
         data = os.pread(self._descriptor, _SIZE + 1, 0)
         if len(data) != _SIZE or not data.startswith(header):
             raise StoreDamaged(f"it is no {self._what} file", where=str(self.path), fix=self._fix)
+        self.header = data[:HEADER_SIZE]
         slots = [_read(data[HEADER_SIZE + at * SLOT_SIZE :][:SLOT_SIZE]) for at in (0, 1)]
         found = [(slot[0], at, slot[1]) for at, slot in enumerate(slots) if slot is not None]
         if not found:
@@ -148,7 +149,7 @@ def _slot_bytes(sequence: int, record: bytes) -> bytes:
 def _read(slot: bytes) -> tuple[int, bytes] | None:
     """How often it was written, and the record; None when it was never written, or torn."""
     end = 4 + int.from_bytes(slot[:4], "big")
-    if not _COUNTED < end <= SLOT_SIZE - _DIGEST:
+    if not _COUNTED <= end <= SLOT_SIZE - _DIGEST:
         return None
     if sha256(slot[:end]).digest() != slot[end : end + _DIGEST]:
         return None

@@ -34,6 +34,7 @@ from tools.registry import authority_commands as authority
 from tools.registry import commands as registry
 from tools.ui import printable
 from tools.verify import verify
+from tools.witness import commands as witness
 
 EXIT_INTERRUPTED: Final = 130
 
@@ -57,6 +58,7 @@ app.command()(lookup)
 app.command()(figures)
 app.add_typer(log.app, name="log")
 app.add_typer(registry.app, name="registry")
+app.add_typer(witness.app, name="witness")
 app.add_typer(tls_commands.app, name="tls")
 app.command()(demo.demo)
 

@@ -1,0 +1,1 @@
+"""A witness: a program that cosigns what a log says of itself, as long as it never takes anything back."""

@@ -1,0 +1,137 @@
+"""The logs that a witness was told of, kept beside its heads; commands may add some while it runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from ledger.errors import FormatError
+from ledger.notes import VerifierKey
+from ledger.trust import Trust, parse_trust
+from tools.errors import Usage
+from tools.witness.database import failures, open_database, transaction
+from tools.witness.logs import MAX_LOGS, WitnessedLog, log_key, merged
+from tools.witness.refusals import StateLost
+
+FILE: Final = "logs.db"
+_VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE log (
+  origin TEXT PRIMARY KEY, url TEXT NOT NULL, trust BLOB NOT NULL, off INTEGER NOT NULL
+) STRICT;
+CREATE TABLE log_key (
+  origin TEXT NOT NULL REFERENCES log (origin), vkey TEXT NOT NULL, PRIMARY KEY (origin, vkey)
+) STRICT, WITHOUT ROWID
+"""
+
+
+class KnownLogs:
+    """The file of logs. May be called from any thread, and used by several processes at a time."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises StorageFailed, StateLost."""
+        self._path = directory / FILE
+        self._lock = threading.Lock()
+        self._connection = open_database(self._path, _SCHEMA, _VERSION)
+        self._seen = -1
+        self._logs: Mapping[str, WitnessedLog] = {}
+        self.logs()
+
+    def logs(self) -> Mapping[str, WitnessedLog]:
+        """All logs by origin, those switched off too. About 10 µs while nothing has changed."""
+        with self._lock, failures(self._path):
+            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+            if version != self._seen:
+                self._logs = MappingProxyType(self._read())
+                self._seen = version
+            return self._logs
+
+    def add(self, logs: Sequence[WitnessedLog]) -> int:
+        """Add logs, and keys of logs that are here; what is here stays. Returns how many are new or changed.
+
+        A ledger of ours has just the keys that its newest trust file gives it. Durable. Raises Usage for too
+        many logs, FormatError for too many keys of one.
+        """
+        before = self.logs()
+        changed = 0
+        with self._lock, failures(self._path), transaction(self._connection):
+            for log in logs:
+                known = before.get(log.origin)
+                new = _joined(known, log)
+                if new == known:
+                    continue
+                changed += 1
+                self._write(new)
+            (count,) = self._connection.execute("SELECT count(*) FROM log").fetchone()
+            if count > MAX_LOGS:
+                raise Usage(f"that makes {count} logs, a witness keeps {MAX_LOGS}")
+            self._seen = -1
+        return changed
+
+    def remove_key(self, origin: str, key: VerifierKey) -> None:
+        """Believe a log by this key no more. Durable. Raises Usage when it is not here."""
+        known = self._known(origin)
+        if key not in known.keys:
+            raise Usage(f"the key is not one of {origin}", fix="sudur witness show names them")
+        kept = tuple(one for one in known.keys if one != key)
+        self._replace(WitnessedLog(origin, kept, known.url, None, known.off))
+
+    def switch(self, origin: str, *, off: bool) -> None:
+        """Cosign for a log no more, or again. Durable. Raises Usage when it is not here.
+
+        The log itself stays: to forget its head, and to hear of it again, would be to take a promise back.
+        """
+        self._replace(replace(self._known(origin), off=off))
+
+    def close(self) -> None:
+        """Closing twice is no error."""
+        with self._lock:
+            self._connection.close()
+
+    def _known(self, origin: str) -> WitnessedLog:
+        known = self.logs().get(origin)
+        if known is None:
+            raise Usage(f"no log {origin!a} is known here", fix="sudur witness list names them")
+        return known
+
+    def _replace(self, log: WitnessedLog) -> None:
+        with self._lock, failures(self._path), transaction(self._connection):
+            self._write(log)
+            self._seen = -1
+
+    def _write(self, log: WitnessedLog) -> None:
+        trust = b"" if log.ledger is None else Trust((log.ledger,)).encode()
+        self._connection.execute(
+            "INSERT INTO log VALUES (?, ?, ?, ?) ON CONFLICT (origin)"
+            " DO UPDATE SET url = excluded.url, trust = excluded.trust, off = excluded.off",
+            (log.origin, log.url, trust, log.off),
+        )
+        self._connection.execute("DELETE FROM log_key WHERE origin = ?", (log.origin,))
+        self._connection.executemany(
+            "INSERT INTO log_key VALUES (?, ?)", [(log.origin, key.format()) for key in log.keys]
+        )
+
+    def _read(self) -> dict[str, WitnessedLog]:
+        keys: dict[str, list[VerifierKey]] = {}
+        found: dict[str, WitnessedLog] = {}
+        try:
+            for origin, vkey in self._connection.execute("SELECT origin, vkey FROM log_key"):
+                keys.setdefault(origin, []).append(log_key(vkey))
+            for origin, url, trust, off in self._connection.execute("SELECT * FROM log"):
+                ledger = parse_trust(trust).ledgers[0] if trust else None
+                found[origin] = WitnessedLog(origin, tuple(keys.get(origin, ())), url, ledger, bool(off))
+        except (FormatError, IndexError) as error:
+            raise StateLost(f"the list of logs is damaged: {error}", where=str(self._path)) from None
+        return found
+
+
+def _joined(known: WitnessedLog | None, told: WitnessedLog) -> WitnessedLog:
+    if known is None:
+        return told
+    if told.ledger is not None:
+        return replace(told, url=told.url or known.url, off=known.off)
+    return merged([known, told])[0]

@@ -1,0 +1,96 @@
+"""Why a witness does not cosign. Each refusal is one status code of C2SP tlog-witness, or 503."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from tools.errors import ToolError
+
+
+class Refusal(ToolError):
+    """No cosignature. ``status``: the HTTP status that says so."""
+
+    code = "WITNESS"
+    status: ClassVar[int]
+
+
+class Malformed(Refusal):
+    """The request cannot be read, or its old size is above that of the checkpoint."""
+
+    code = "MALFORMED"
+    status = 400
+
+
+class Untrusted(Refusal):
+    """No trusted key of the log signed it, or a line of one of them does not verify."""
+
+    code = "UNTRUSTED"
+    status = 403
+
+
+class UnknownLog(Refusal):
+    code = "UNKNOWN_LOG"
+    status = 404
+
+
+class Stale(Refusal):
+    """The old size is not the size cosigned last, which is ``known_size``."""
+
+    code = "STALE"
+    status = 409
+
+    def __init__(self, known_size: int, old_size: int) -> None:
+        super().__init__(f"size {known_size} was cosigned last, not {old_size}")
+        self.known_size = known_size
+
+
+class Inconsistent(Refusal):
+    """What the log signed is not shown to extend what was cosigned before."""
+
+    code = "INCONSISTENT"
+    status = 422
+
+
+class Forked(Inconsistent):
+    """The log has signed another root for a size that was cosigned: it cannot deny that."""
+
+    code = "FORKED"
+
+
+class NotNow(Refusal):
+    """Nothing is wrong with the request; ``retry_s``: when to try again."""
+
+    code = "NOT_NOW"
+    status = 503
+
+    def __init__(self, what: str, *, retry_s: int = 1, where: str = "", fix: str = "") -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.retry_s = retry_s
+
+
+class Busy(NotNow):
+    """More requests wait than this witness lets wait."""
+
+    code = "BUSY"
+
+
+class StorageFailed(NotNow):
+    """The state could not be written, so nothing may be cosigned."""
+
+    code = "STORAGE"
+
+
+class ClockWrong(NotNow):
+    """A cosignature says when; this clock cannot."""
+
+    code = "CLOCK"
+
+
+class Stopped(NotNow):
+    code = "STOPPING"
+
+
+class StateLost(ToolError):
+    """The state is not the newest that this key has cosigned by: another copy, or an old one."""
+
+    code = "STATE_LOST"

@@ -1,0 +1,156 @@
+"""A running witness: mark, state and logs behind one door, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from ledger.cosignatures import witness_key
+from ledger.notes import NamedSigner
+from ledger.signatures import Signer
+from node.clock import Clock, SystemClock
+from node.config import Address, HttpLimits
+from node.disk import free_bytes
+from node.doors.http_server import HttpServer, listen_at
+from node.stopping import until_told
+from node.tls import TlsCredentials
+from tools.errors import KeyFileError
+from tools.files import locked, make_private_directory
+from tools.witness.door import Door
+from tools.witness.head_store import SqliteHeads
+from tools.witness.heads import HeadStore
+from tools.witness.keeper import MAX_GROUP, Keeper
+from tools.witness.known_logs import KnownLogs
+from tools.witness.logs import WitnessedLog
+from tools.witness.mark import Mark
+from tools.witness.metrics import WitnessMetrics
+from transport.certificates import Purpose, TlsFiles
+
+HEADS: Final = "heads.db"
+DEFAULT_ADDRESS: Final = Address("127.0.0.1", 7170)
+_log = structlog.get_logger("witness")
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessSettings:
+    """How a witness runs. ``logs``: added to those that it was told of before."""
+
+    data_dir: Path
+    mark_path: Path
+    http: Address = DEFAULT_ADDRESS
+    logs: Sequence[WitnessedLog] = ()
+    tls: TlsFiles | None = None
+    limits: HttpLimits = field(default_factory=HttpLimits)
+    clock_is_right: bool = False
+    max_group: int = MAX_GROUP
+
+
+@dataclass(frozen=True, slots=True)
+class RunningWitness:
+    """A witness that serves. ``url``: its submission and monitoring prefix."""
+
+    url: str
+    vkeys: tuple[str, ...]
+    keeper: Keeper
+    logs: KnownLogs
+
+
+async def run_witness(
+    settings: WitnessSettings,
+    signers: Sequence[Signer],
+    *,
+    ready: Callable[[RunningWitness], None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then answer what is in work, and stop.
+
+    ``signers``: the key that the mark names, and further ones. ``ready`` is called once it listens. Raises
+    StateLost, StorageFailed, DataInUse, KeyFileError, NodeError, TlsProblem before that.
+    """
+
+    async def serving(stop: asyncio.Event) -> None:
+        async with start_witness(settings, signers) as running:
+            if ready is not None:
+                ready(running)
+            await stop.wait()
+
+    await until_told(serving)
+
+
+@contextlib.asynccontextmanager
+async def start_witness(
+    settings: WitnessSettings,
+    signers: Sequence[Signer],
+    *,
+    clock: Clock | None = None,
+    store: HeadStore | None = None,
+) -> AsyncIterator[RunningWitness]:
+    """A witness that serves while the context lasts. Errors as :func:`run_witness`.
+
+    ``clock`` and ``store``: others than the system's and the data directory's.
+    """
+    metrics = WitnessMetrics(version("sudur"))
+    tls = None if settings.tls is None else TlsCredentials(settings.tls, Purpose.SERVER)
+    listener = listen_at("HTTP", settings.http)
+    with contextlib.ExitStack() as stack:
+        stack.callback(listener.close)
+        make_private_directory(settings.data_dir)
+        stack.enter_context(locked(settings.data_dir))
+        mark = Mark.open(settings.mark_path)
+        stack.callback(mark.close)
+        named = _named(mark, signers)
+        logs = KnownLogs(settings.data_dir)
+        stack.callback(logs.close)
+        logs.add(settings.logs)
+        heads = store or SqliteHeads(settings.data_dir / HEADS)
+        stack.callback(heads.close)
+        keeper = Keeper(
+            heads,
+            mark,
+            named,
+            clock or SystemClock(),
+            metrics,
+            clock_is_right=settings.clock_is_right,
+            max_group=settings.max_group,
+        )
+        vkeys = tuple(witness_key(one.name, one.signer.public_key).format() for one in named)
+        about = {"witness": mark.identity.key.name, "vkeys": list(vkeys), "audits": mark.identity.audits}
+        metrics.watch(
+            ready=lambda: keeper.fault is None,
+            free_bytes=lambda: float(free_bytes(settings.data_dir)),
+            tls=tls,
+        )
+        metrics.known(keeper.heads)
+        server = HttpServer(Door(keeper, logs, metrics, lambda: dict(about)), settings.limits, tls)
+        address = Address(settings.http.host, listener.getsockname()[1])
+        keeper.start()
+        try:
+            await server.start(listener)
+            url = f"{'http' if tls is None else 'https'}://{address}"
+            _log.info("serving", url=url, vkeys=vkeys, logs=len(logs.logs()), cosigned=len(keeper.heads))
+            try:
+                yield RunningWitness(url, vkeys, keeper, logs)
+            finally:
+                _log.info("stopping")
+                await server.stop()
+        finally:
+            # Off the loop, which has to deliver the answers of the last group meanwhile.
+            await asyncio.to_thread(keeper.stop)
+    _log.info("stopped")
+
+
+def _named(mark: Mark, signers: Sequence[Signer]) -> tuple[NamedSigner, ...]:
+    identity = mark.identity
+    if not signers or signers[0].public_key != identity.key.public_key:
+        raise KeyFileError(
+            f"the first key is not that of the witness {identity.key.name}",
+            where=str(mark.path),
+            fix="give the key that this mark was made with first",
+        )
+    return tuple(NamedSigner(identity.key.name, signer) for signer in signers)
