@@ -20,7 +20,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.types import Receive, Scope, Send
 
 from ledger.canonical_json import base64_text
-from ledger.errors import CheckpointUntrusted, FormatError, SignatureInvalid, SudurError
+from ledger.errors import CheckpointUntrusted, FormatError, ProofInvalid, SignatureInvalid, SudurError
 from ledger.notes import parse_note
 from ledger.witnessing import (
     ADD_CHECKPOINT,
@@ -113,8 +113,10 @@ class Door:
             raise UnknownLog(f"the log {checkpoint.origin!a} is not known here")
         try:
             lines = log.verified(note)
-        except (CheckpointUntrusted, SignatureInvalid) as error:
+        except (CheckpointUntrusted, SignatureInvalid, FormatError) as error:
             raise Untrusted(error.what, where=error.where) from None
+        except ProofInvalid as error:
+            raise Inconsistent(error.what, where=error.where) from None
         return Asked(request.old_size, request.proof, checkpoint, note.text, lines), log
 
     def _refused(self, error: Refusal, origin: str) -> Answer:

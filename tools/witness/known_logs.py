@@ -75,10 +75,12 @@ class KnownLogs:
     def remove_key(self, origin: str, key: VerifierKey) -> None:
         """Believe a log by this key no more. Durable. Raises Usage when it is not here."""
         known = self._known(origin)
+        if known.ledger is not None:
+            raise Usage(f"{origin} has the keys of its trust file", fix="renew that, and add it again")
         if key not in known.keys:
             raise Usage(f"the key is not one of {origin}", fix="sudur witness show names them")
         kept = tuple(one for one in known.keys if one != key)
-        self._replace(WitnessedLog(origin, kept, known.url, None, known.off))
+        self._replace(replace(known, keys=kept))
 
     def switch(self, origin: str, *, off: bool) -> None:
         """Cosign for a log no more, or again. Durable. Raises Usage when it is not here.
@@ -111,8 +113,9 @@ class KnownLogs:
             (log.origin, log.url, trust, log.off),
         )
         self._connection.execute("DELETE FROM log_key WHERE origin = ?", (log.origin,))
+        keys = log.keys if log.ledger is None else ()
         self._connection.executemany(
-            "INSERT INTO log_key VALUES (?, ?)", [(log.origin, key.format()) for key in log.keys]
+            "INSERT INTO log_key VALUES (?, ?)", [(log.origin, key.format()) for key in keys]
         )
 
     def _read(self) -> dict[str, WitnessedLog]:
@@ -122,8 +125,10 @@ class KnownLogs:
             for origin, vkey in self._connection.execute("SELECT origin, vkey FROM log_key"):
                 keys.setdefault(origin, []).append(log_key(vkey))
             for origin, url, trust, off in self._connection.execute("SELECT * FROM log"):
-                ledger = parse_trust(trust).ledgers[0] if trust else None
-                found[origin] = WitnessedLog(origin, tuple(keys.get(origin, ())), url, ledger, bool(off))
+                log = WitnessedLog(origin, tuple(keys.get(origin, ())), url)
+                if trust:
+                    log = WitnessedLog.of_ledger(parse_trust(trust).ledgers[0], url)
+                found[origin] = replace(log, off=bool(off))
         except (FormatError, IndexError) as error:
             raise StateLost(f"the list of logs is damaged: {error}", where=str(self._path)) from None
         return found

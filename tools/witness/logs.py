@@ -49,14 +49,23 @@ class WitnessedLog:
 
     def __post_init__(self) -> None:
         check_origin(self.origin)
-        if len(self.keys) > MAX_LOG_KEYS:
+        if self.ledger is None and len(self.keys) > MAX_LOG_KEYS:
             raise TooLarge(f"more than {MAX_LOG_KEYS} keys", where=self.origin)
+
+    @classmethod
+    def of_ledger(cls, ledger: TrustedLedger, url: str = "") -> WitnessedLog:
+        """A ledger of ours: its keys are those of its trust file, each up to the size that it may sign."""
+        return cls(ledger.origin, tuple(one.key for one in ledger.log_keys), url, ledger)
 
     def verified(self, note: Note) -> tuple[NoteSignature, ...]:
         """The lines by this log's keys, each verified; about 50 µs each.
 
-        Raises CheckpointUntrusted when there is none, SignatureInvalid when one does not verify.
+        Raises CheckpointUntrusted when there is none, SignatureInvalid when one does not verify, and of a
+        ledger what :meth:`TrustedLedger.open` raises besides.
         """
+        if self.ledger is not None:
+            size = self.ledger.open(note.encode()).checkpoint.size
+            return tuple(line for line, _ in known_signatures(note, self.ledger.keys_at(size)))
         signed = known_signatures(note, self.keys)
         if not signed:
             raise CheckpointUntrusted("no trusted key of the log signed it", where=self.origin)
@@ -92,7 +101,7 @@ def trusted_logs(trust: Trust, url: str = "") -> tuple[WitnessedLog, ...]:
     """The ledgers of a trust file as logs. Raises Usage."""
     if url and len(trust.ledgers) != 1:
         raise Usage(f"one URL for {len(trust.ledgers)} ledgers", fix="give trust files with one ledger each")
-    return tuple(WitnessedLog(one.origin, one.log_keys, url, one) for one in trust.ledgers)
+    return tuple(WitnessedLog.of_ledger(one, url) for one in trust.ledgers)
 
 
 def parse_list(data: bytes) -> tuple[WitnessedLog, ...]:
