@@ -39,6 +39,7 @@ SUBMISSIONS: Final = "submissions"
 BLOCKS: Final = "blocks"
 SEALS: Final = "seals"
 CHECKPOINTS: Final = "checkpoints"
+COSIGNATURES: Final = "cosignatures"
 OBJECTS: Final = "objects"
 LISTS: Final = "lists"
 SUPERSEDED: Final = "superseded"
@@ -64,6 +65,7 @@ FAMILIES: Final = (
     BLOCKS,
     SEALS,
     CHECKPOINTS,
+    COSIGNATURES,
     OBJECTS,
     LISTS,
     SUPERSEDED,
@@ -134,6 +136,18 @@ class Database:
             while iterator.valid():
                 yield iterator.key(), iterator.value()
                 iterator.next()
+            iterator.status()
+        except Exception as error:
+            raise _read_error(error, family) from error
+
+    def rows_down(self, family: str) -> Iterable[tuple[bytes, bytes]]:
+        """All rows, from the last to the first, as of now."""
+        try:
+            iterator = self._families[family].iter()
+            iterator.seek_to_last()
+            while iterator.valid():
+                yield iterator.key(), iterator.value()
+                iterator.prev()
             iterator.status()
         except Exception as error:
             raise _read_error(error, family) from error

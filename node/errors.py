@@ -175,6 +175,12 @@ class NotFound(NodeError):
     code = "NOT_FOUND"
 
 
+class NotPublished(RetryableError):
+    """No checkpoint meets the witness policy yet, so there is nothing that verifiers could begin with."""
+
+    code = "NOT_PUBLISHED"
+
+
 class StoreDamaged(NodeError):
     """What the store holds does not agree with itself, or cannot be read."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from node.cosigning.witnessed import WitnessedHeads
 from node.proofs import Proofs
 from node.publish import Publications, Published
 from node.store import Store
 
 
 class LedgerCopy:
-    """A store with its proofs, and what of it is released.
+    """A store with its proofs, what of it is released, and what of that is published.
 
     ``store`` and ``proofs`` answer as of the committed size: clamp to ``published.size`` what is
     shown to others.
@@ -18,6 +19,7 @@ class LedgerCopy:
         self.store = store
         self.proofs = Proofs(store)
         self.publications = publications
+        self.witnessed = WitnessedHeads(store, publications)
 
     @property
     def published(self) -> Published:

@@ -99,6 +99,7 @@ class Metrics:
             "commit_step_seconds", "Time of a step of a commit", _STEP_BUCKETS, "step"
         )
         self.size = self._gauge("tree_size", "Leaves under the newest signed checkpoint")
+        self.published_size = self._gauge("published_size", "Leaves under the newest published checkpoint")
         self.block = self._gauge("block_number", "Number of the newest block")
         self.sealed = self._gauge("last_seal_timestamp_seconds", "Time in the newest seal")
         self._expiry = self._gauge(

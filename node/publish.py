@@ -1,5 +1,8 @@
 """What the node has released: the one snapshot that all reads are served as of.
 
+Released means signed, and given out. That enough witnesses have cosigned it, too, so that verifiers begin
+with it, comes after: node/cosigning/witnessed.py.
+
 A block that is committed and not yet signed is nobody's business: only what a released checkpoint
 covers may be shown, since only that can never be taken back.
 """

@@ -12,7 +12,8 @@ Families (node/codec.py has their keys)
     submissions  claimed ms, id -> index; only those that the rules still let in
     blocks       number -> first index, size, time, root, digest
     seals        seal index -> block number
-    checkpoints  size -> signed note
+    checkpoints  size -> note, signed by the log
+    cosignatures size -> the lines that witnesses add to that note
     objects      leaf hash -> registry record, key record or status chunk
     lists        root -> leaf hashes of a small tree: registry, keys of an agency, status list
     superseded   hash of a list or chunk -> when something newer took its place (ms)
@@ -37,12 +38,14 @@ from pathlib import Path
 from typing import Final
 
 from ledger.changes import Subject
+from ledger.checkpoints import parse_checkpoint
 from ledger.errors import SudurError
 from ledger.exchanges import Exchange
 from ledger.figures import FigureKey
 from ledger.hashing import EMPTY_ROOT, HASH_SIZE, leaf_hash
 from ledger.leaves import LeafType
 from ledger.merkle_list import MerkleList
+from ledger.notes import parse_note
 from ledger.records import StatusChange
 from ledger.registry import Registry
 from ledger.registry_records import Agency, AgencyRecord, KeyRecord, LedgerRecord, TypeRecord
@@ -57,11 +60,14 @@ from ledger.tiles import FULL_TILE_BYTES, MIDS_BYTES, TILE_WIDTH, TileId
 from ledger.tree import Tree
 from node import codec
 from node.codec import BlockInfo
+from node.cosigning.lines import join_lines, split_note
+from node.cosigning.policies import sound_lines
 from node.database import (
     ATTESTED,
     ATTESTS,
     BLOCKS,
     CHECKPOINTS,
+    COSIGNATURES,
     DAILY,
     ENTRIES,
     EXCHANGES,
@@ -92,6 +98,8 @@ KEEP_SUPERSEDED_MS: Final = 3_600_000
 _HEAD_KEY: Final = b"head"
 _PRUNE_STEP_MS: Final = 3_600_000
 _PRUNE_AT_ONCE: Final = 256
+_LOOK_AGAIN_MS: Final = 60_000
+"""How soon it is looked whether what an old published size needed may go."""
 _FIX: Final = "run `sudur node fsck`; restore the data directory from a replica"
 
 
@@ -108,14 +116,17 @@ class Store:
     """An open store; implements :class:`ledger.state.Reader` and :class:`ledger.tiles.TileReader`.
 
     :meth:`apply`, :meth:`keep_checkpoint` and :meth:`reopen` are the writer thread's; all else may
-    be called from any thread. Whatever reads may raise StoreDamaged, and ReadOnly while the
-    database is being reopened.
+    be called from any thread, :meth:`keep_cosignatures` by one at a time. Whatever reads may raise
+    StoreDamaged, and ReadOnly while the database is being reopened.
     """
 
     def __init__(self, path: Path, *, database: Callable[[Path], Database] = Database) -> None:
         """Open the RocksDB directory ``path``, made if missing. Raises DataInUse, StoreDamaged."""
         self.path = path
         self._factory = database
+        self.published_size = 0
+        """Where verifiers begin, maybe far behind: the lists and chunks of that size stay. 0: nowhere."""
+        self._kept_for: tuple[int, frozenset[bytes]] = (0, frozenset())
         self._db = database(path)
         try:
             self._start()
@@ -341,11 +352,27 @@ class Store:
         return self.block(codec.read_u64(found[1]))
 
     def checkpoint(self, size: int) -> bytes:
-        """The signed checkpoint of exactly that size. Raises NotFound: only block ends have one."""
+        """The signed checkpoint of exactly that size, with the cosignatures that came for it.
+
+        Raises NotFound: only block ends have one.
+        """
+        return self.signed_checkpoint(size) + self.cosignatures(size)
+
+    def signed_checkpoint(self, size: int) -> bytes:
+        """The same as the log signed it. Raises NotFound."""
         row = self._db.get(CHECKPOINTS, codec.u64(size)) if 0 <= size < 1 << 64 else None
         if row is None:
             raise NotFound("no checkpoint of that size was signed", where=f"size {size}")
         return row
+
+    def cosignatures(self, size: int) -> bytes:
+        """The lines of witnesses that stand under the checkpoint of a size; empty when there are none."""
+        return self._db.get(COSIGNATURES, codec.u64(size)) or b""
+
+    def cosigned(self) -> Iterator[tuple[int, bytes]]:
+        """(size, lines) of all checkpoints that have cosignatures, from the largest down."""
+        for key, row in self._db.rows_down(COSIGNATURES):
+            yield codec.read_u64(key), row
 
     # --- ledger.state.Reader ---
 
@@ -522,7 +549,7 @@ class Store:
         for key in settled:
             batch.delete(PREPARED, key)
         if note is not None:
-            batch.put(CHECKPOINTS, codec.u64(block.head.size), note)
+            self._put_note(batch, block.head.size, note, block.transition.state)
         self._db.write(batch)
         if durable:
             self._db.sync()
@@ -557,10 +584,31 @@ class Store:
         self._head = head
 
     def keep_checkpoint(self, size: int, note: bytes) -> None:
-        """Store a signed checkpoint. Synced with the next block; a lost one is signed again."""
+        """Store a signed checkpoint. Synced with the next block; a lost one is signed again.
+
+        Cosignatures that are here already stay; those in ``note`` join them, if they are any by the policy.
+        """
         batch = self._db.batch()
-        batch.put(CHECKPOINTS, codec.u64(size), note)
+        self._put_note(batch, size, note, self._state)
         self._db.write(batch)
+
+    def keep_cosignatures(self, size: int, lines: bytes) -> None:
+        """Store the lines of witnesses under the checkpoint of a size, in place of those before; durable.
+
+        Beside the writer, so an error says nothing of the store's other rows: try again later.
+        """
+        batch = self._db.batch()
+        batch.put(COSIGNATURES, codec.u64(size), lines)
+        self._db.write(batch)
+        self._db.sync()
+
+    def _put_note(self, batch: Batch, size: int, note: bytes, state: State | None) -> None:
+        signed, others = split_note(note)
+        batch.put(CHECKPOINTS, codec.u64(size), signed)
+        if others and state is not None:
+            lines = sound_lines(state.registry.ledger, parse_checkpoint(parse_note(note).text), others)
+            if lines:
+                batch.put(COSIGNATURES, codec.u64(size), join_lines(self.cosignatures(size), lines))
 
     def _put_entries(self, batch: Batch, block: CandidateBlock, size: int) -> bytes:
         """Bundles and tiles; returns the packed leaves of the bundle that is still partial."""
@@ -679,12 +727,17 @@ class Store:
         used = _in_use(transition.state)
         if transition.before is not None:
             used |= _in_use(transition.before)
-        done = 0
+        published = self._published_uses(now)
+        done, kept = 0, False
         for key, _ in self._db.rows(EXPIRIES):
             time_ms, digest = codec.split_superseded(key)
             if time_ms + KEEP_SUPERSEDED_MS > now or done == _PRUNE_AT_ONCE:
-                self._next_expiry_ms = max(now, time_ms + KEEP_SUPERSEDED_MS)
+                due_ms = max(now, time_ms + KEEP_SUPERSEDED_MS)
+                self._next_expiry_ms = min(due_ms, now + _LOOK_AGAIN_MS) if kept else due_ms
                 return
+            if digest in published and digest not in used:
+                kept = True
+                continue
             batch.delete(EXPIRIES, key)
             done += 1
             # It may have come back into use since, or been superseded once more, later.
@@ -698,7 +751,21 @@ class Store:
                 row = self._db.get(OBJECTS, digest)
                 if row is not None and len(row) == CHUNK_SIZE:
                     batch.delete(OBJECTS, digest)
-        self._next_expiry_ms = None
+        self._next_expiry_ms = now + _LOOK_AGAIN_MS if kept else None
+
+    def _published_uses(self, now: int) -> frozenset[bytes]:
+        """What the published size needs, once it is so old that an hour would not keep it by itself."""
+        size = self.published_size
+        if size == 0 or self.block_of(size - 1).time_ms + KEEP_SUPERSEDED_MS >= now:
+            return frozenset()
+        if self._kept_for[0] != size:
+            try:
+                state = self.load(self.block_of(size - 1).number).state
+            except StoreDamaged:
+                # It was long behind when this node began to keep it: some is gone already.
+                return frozenset()
+            self._kept_for = (size, frozenset(_in_use(state)))
+        return self._kept_for[1]
 
     def _first_expiry(self) -> int | None:
         first = self._db.first_from(EXPIRIES, b"")

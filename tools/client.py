@@ -249,9 +249,12 @@ class LedgerClient:
             max_submission_records=answer.limits.max_submission_records,
         )
 
-    def checkpoint(self, size: int = 0) -> bytes:
-        """The newest signed checkpoint, or that of ``size``. Raises OutOfRange, NotFound, Unavailable."""
-        request = pb.GetCheckpointRequest(size=size)
+    def checkpoint(self, size: int = 0, *, signed: bool = False) -> bytes:
+        """The newest published checkpoint, the newest ``signed`` one, or that of ``size``.
+
+        Raises OutOfRange, NotFound, Unavailable.
+        """
+        request = pb.GetCheckpointRequest(size=size, signed=signed)
         return self._call(lambda to: to.GetCheckpoint, request).checkpoint
 
     def inclusion(self, index: int, tree_size: int = 0) -> InclusionAnswer:

@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 
 import httpx
 
-from ledger.resources import CHECKPOINT, MAX_EVENTS_BYTES
+from ledger.resources import MAX_EVENTS_BYTES
 from ledger.tiles import FULL_TILE_BYTES, MAX_BUNDLE_BYTES
 from tools.client_tls import ClientTls, why_unreachable
 from tools.errors import AnswerWrong, NotFound, RateLimited, Unavailable, Usage
@@ -37,7 +37,7 @@ _CAPS: Final = (
     ("v1/figures/", 128 << 20),
     ("v1/", 1 << 20),
 )
-_CHANGING: Final = ("status/events/", "v1/")
+_CHANGING: Final = ("checkpoint", "status/events/", "v1/")
 _HOST: Final = re.compile(rb"[A-Za-z0-9_.:-]+")
 _CACHE_BYTES: Final = 64 << 20
 
@@ -115,7 +115,7 @@ class HttpResources:
             self._kept.move_to_end(path)
             return kept
         data = self._get(path)
-        if path != CHECKPOINT and not path.startswith(_CHANGING):
+        if not path.startswith(_CHANGING):
             self._keep(path, data)
         return data
 

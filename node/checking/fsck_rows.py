@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ledger.checkpoints import open_checkpoint
+from ledger.checkpoints import Checkpoint, open_checkpoint
 from ledger.errors import SudurError
 from ledger.exchanges import Exchange
 from ledger.figures import Figures
@@ -22,6 +22,7 @@ from ledger.leaves import LeafType
 from ledger.merkle_list import MerkleList
 from ledger.notes import VerifierKey
 from ledger.records import Attest, Issue, Send
+from ledger.registry_records import LedgerRecord
 from ledger.rules_v1 import CLAIMED_PAST_MS
 from ledger.signing_policy import RecordKind
 from ledger.state import State, Transition
@@ -31,11 +32,13 @@ from ledger.tiles import TILE_WIDTH, Tile, tile_width
 from node import codec
 from node.checking.entries import EntriesDamaged
 from node.codec import BlockInfo
+from node.cosigning.policies import sound_lines
 from node.database import (
     ATTESTED,
     ATTESTS,
     BLOCKS,
     CHECKPOINTS,
+    COSIGNATURES,
     DAILY,
     ENTRIES,
     EXCHANGES,
@@ -230,6 +233,7 @@ class RowChecker:
             SEALS, codec.u64(info.seal_index), codec.u64(head.block), f"the seal at {info.seal_index}"
         )
         self._check_checkpoint(head, state.registry.ledger.origin, keys)
+        self._check_cosignatures(head, state.registry.ledger)
         for (agency, kind, day), count in transition.daily.items():
             self._daily[codec.daily_key(agency, kind, day)] = count
         for subject, index in transition.statuses.items():
@@ -329,6 +333,17 @@ class RowChecker:
                 where=f"leaves {self._size} to {head.size - 1}",
             )
 
+    def _check_cosignatures(self, head: Head, record: LedgerRecord) -> None:
+        """The lines of witnesses: none has to be there, and those that are must verify."""
+        lines = self._get(COSIGNATURES, codec.u64(head.size))
+        if lines is None:
+            return
+        self._present[COSIGNATURES] += 1
+        if sound_lines(record, Checkpoint(record.origin, head.size, head.root), lines) != lines:
+            self._findings.add(
+                COSIGNATURES, "wrong", f"those of size {head.size} do not verify, or are no witness's"
+            )
+
     def _check_beyond(self, state: State) -> None:
         """A checkpoint that the log did sign, for more than the entries hold, means that some are lost."""
         ledger = state.registry.ledger
@@ -412,6 +427,9 @@ class RowChecker:
         self._check_beyond(state)
         self._find_extra(
             CHECKPOINTS, lambda key, row: len(key) == 8 and self._is_seal(codec.read_u64(key) - 1)
+        )
+        self._find_extra(
+            COSIGNATURES, lambda key, row: len(key) == 8 and self._is_seal(codec.read_u64(key) - 1)
         )
         self._check_all(DAILY, {key: codec.u32(count) for key, count in self._daily.items()})
         self._check_all(

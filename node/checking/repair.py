@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from ledger import rules
+from ledger.checkpoints import Checkpoint
 from ledger.errors import SudurError
 from ledger.state import State
 from ledger.tree import Tree
 from node.checking.entries import RESTORE, EntryReader
-from node.database import CHECKPOINTS, PREPARED, Database
+from node.cosigning.policies import sound_lines
+from node.database import CHECKPOINTS, COSIGNATURES, PREPARED, Database
 from node.disk import DEFAULT_FLOOR, free_bytes, sync_directory
 from node.errors import DiskFull, NodeError, StoreDamaged
 from node.head import HEAD_SIZE, Head
@@ -111,7 +113,10 @@ def rebuild(
             before, state, tree = block.head, transition.state, block.tree
             note = note_for(before, state, source.get(CHECKPOINTS, before.size.to_bytes(8, "big")))
             if note is not None:
-                store.keep_checkpoint(before.size, note)
+                lines = source.get(COSIGNATURES, before.size.to_bytes(8, "big")) or b""
+                record = state.registry.ledger
+                sound = sound_lines(record, Checkpoint(record.origin, before.size, before.root), lines)
+                store.keep_checkpoint(before.size, note + sound)
             progress(len(leaves))
             if before.same_tree(head):
                 break

@@ -94,6 +94,12 @@ def back_up(
                 peer=source.name,
                 fix="correct the address, or give the trust file of that ledger",
             )
+        if not ledger.checkpoint:
+            raise PeerShort(
+                "its witnesses have not cosigned any checkpoint yet",
+                peer=source.name,
+                fix="back up when one is published",
+            )
         newest = judge.open(ledger.checkpoint, None).checkpoint
         tree = Tree.empty() if held is None else held.tree()
         if newest.size < tree.size:

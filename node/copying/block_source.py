@@ -38,9 +38,11 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """Nothing new: the source is there, and its newest block is ``newest``."""
+    """No block: the source is there, and its newest block is ``newest``. ``note``: its newest published
+    checkpoint, if that has new cosignatures."""
 
     newest: int
+    note: bytes = b""
 
 
 class BlockSource(Protocol):

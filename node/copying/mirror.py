@@ -333,6 +333,8 @@ class Mirror:
             def alive(item: Block | Pulse) -> None:
                 told = item.newest if isinstance(item, Pulse) else max(item.number, self._contact.newest)
                 self._heard(address, told)
+                if isinstance(item, Pulse) and item.note:
+                    self._cosigned(address, item.note)
 
             self._heard(address, newest)
             _log.info("following", address=address, newest=newest, behind=self.behind)
@@ -377,6 +379,17 @@ class Mirror:
                 fix="correct the address, or give the trust file of that ledger",
             )
         return ledger.block
+
+    def _cosigned(self, address: str, note: bytes) -> None:
+        """Keep new cosignatures of a checkpoint that is here; another comes with its block."""
+        if self._copy is None:
+            return
+        try:
+            self._copy.witnessed.take_note(note)
+        except NotFound:
+            return
+        except SudurError as error:
+            raise PeerWrong(f"its published checkpoint cannot be used: {error}", peer=address) from error
 
     def _heard(self, address: str, newest: int) -> None:
         self._contact = Contact(address, self._settings.wall_ms(), newest)

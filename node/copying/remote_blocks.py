@@ -41,8 +41,8 @@ _WRONG: Final = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED
 class RemoteBlocks:
     """A :class:`node.copying.block_source.BlockSource`: the node behind ``channel``, which the caller closes.
 
-    ``follow``: the stream does not end, but goes on with each new block. Else it ends before block
-    ``end`` (0: behind the newest).
+    ``follow``: the stream does not end, but goes on with each new block that is published. Else it ends
+    before block ``end`` (0: behind the newest).
     """
 
     def __init__(
@@ -81,7 +81,11 @@ class RemoteBlocks:
         if number != start:
             number, data = start, bytearray()
         request = ledger_pb2.StreamBlocksRequest(
-            from_block=start, end_block=self._end, skip_bytes=len(data), follow=self._follow
+            from_block=start,
+            end_block=self._end,
+            skip_bytes=len(data),
+            follow=self._follow,
+            published=self._follow,
         )
         with self._lock:
             if self._cancelled:
@@ -90,7 +94,7 @@ class RemoteBlocks:
         try:
             for message in call:
                 if not message.pieces:
-                    yield Pulse(message.newest_block)
+                    yield Pulse(message.newest_block, message.checkpoint)
                 for piece in message.pieces:
                     if piece.number != number or len(data) + len(piece.packed) > MAX_BLOCK_BYTES:
                         self._partial = (0, bytearray())

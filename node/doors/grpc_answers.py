@@ -109,7 +109,9 @@ def _index(index: int | None) -> int:
     return NONE if index is None else index
 
 
-def blocks_response(pieces: Iterable[Piece], newest: int) -> ledger_pb2.StreamBlocksResponse:
+def blocks_response(
+    pieces: Iterable[Piece], newest: int, checkpoint: bytes = b""
+) -> ledger_pb2.StreamBlocksResponse:
     return ledger_pb2.StreamBlocksResponse(
         pieces=[
             ledger_pb2.BlockPiece(
@@ -118,4 +120,5 @@ def blocks_response(pieces: Iterable[Piece], newest: int) -> ledger_pb2.StreamBl
             for one in pieces
         ],
         newest_block=newest,
+        checkpoint=checkpoint,
     )

@@ -302,8 +302,8 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self, request: ledger_pb2.GetLedgerRequest, context: Context
     ) -> ledger_pb2.GetLedgerResponse:
         self._check_running()
-        published = self._reads.published
-        state, record = published.state, published.state.registry.ledger
+        signed, published = self._reads.published, self._reads.witnessed
+        state, record = signed.state, signed.state.registry.ledger
         may_sign = [
             key.vkey for key in record.log_keys if key.last_size is None or key.last_size >= state.size
         ]
@@ -315,8 +315,9 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             rules_version=state.rules,
             software_version=SOFTWARE_VERSION,
             training=record.training,
-            checkpoint=published.checkpoint,
-            block=state.block,
+            checkpoint=b"" if published is None else published.note,
+            block=0 if published is None else published.block,
+            signed_checkpoint=self._reads.signed_checkpoint(),
             server_time_ms=now_ms(),
             limits=ledger_pb2.Limits(
                 max_bulk_submissions=MAX_BULK,
@@ -391,6 +392,10 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     async def GetCheckpoint(  # noqa: N802
         self, request: ledger_pb2.GetCheckpointRequest, context: Context
     ) -> ledger_pb2.GetCheckpointResponse:
+        if request.signed:
+            if request.size:
+                raise FormatError("a size has one checkpoint", where="signed", fix="give one of the two")
+            return ledger_pb2.GetCheckpointResponse(checkpoint=self._reads.signed_checkpoint())
         return ledger_pb2.GetCheckpointResponse(checkpoint=self._reads.checkpoint(request.size))
 
     @_unary()
@@ -446,19 +451,28 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     ) -> AsyncIterator[ledger_pb2.StreamBlocksResponse]:
         if request.follow and request.end_block:
             raise FormatError("a stream that follows has no end", where="end_block", fix="leave one out")
-        wanted, skip = self._reads.block_range(request.from_block, request.end_block), request.skip_bytes
+        published = request.published
+        wanted = self._reads.block_range(request.from_block, request.end_block, published=published)
+        skip = request.skip_bytes
+        told = b""
         while True:
             messages = self._reads.block_messages(wanted, skip)
             # Each message is read when the one before it was taken, and off the loop.
             while (pieces := await asyncio.to_thread(next, messages, None)) is not None:
                 self._check_running()
-                yield blocks_response(pieces, self._reads.published.head.block)
+                yield blocks_response(pieces, self._reads.newest_block(published=published))
             if not request.follow:
                 return
             skip = 0
-            while (newest := self._reads.published.head.block) < wanted.stop:
+            while (newest := self._reads.newest_block(published=published)) < wanted.stop:
+                note = self._reads.witnessed_note if published else b""
+                if note != told:
+                    told = note
+                    yield blocks_response((), newest, note)
+                    continue
                 try:
-                    await asyncio.wait_for(self._releases.block(wanted.stop), PULSE_S)
+                    wait = self._releases.published(note) if published else self._releases.block(wanted.stop)
+                    await asyncio.wait_for(wait, PULSE_S)
                 except TimeoutError:
                     yield blocks_response((), newest)
                 self._check_running()

@@ -46,7 +46,9 @@ _TABLE: Final[dict[grpc.StatusCode, str]] = {
     grpc.StatusCode.ALREADY_EXISTS: "DUPLICATE_ISSUE DUPLICATE_ATTEST ALREADY_ANSWERED KEY_REUSED",
     grpc.StatusCode.ABORTED: "STATUS_STALE REGISTRY_CONFLICT",
     grpc.StatusCode.RESOURCE_EXHAUSTED: "DAILY_CAP QUEUE_FULL RATE_LIMITED DISK_FULL ENVELOPE_QUOTA",
-    grpc.StatusCode.UNAVAILABLE: "READ_ONLY NO_LEADER NO_MAJORITY OUTCOME_UNKNOWN MIRROR STOPPING",
+    grpc.StatusCode.UNAVAILABLE: (
+        "READ_ONLY NO_LEADER NO_MAJORITY OUTCOME_UNKNOWN NOT_PUBLISHED MIRROR STOPPING"
+    ),
 }
 REASONS: Final = {reason: code for code, reasons in _TABLE.items() for reason in reasons.split()}
 """Each reason of the contract and its gRPC code."""

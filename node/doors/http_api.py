@@ -132,11 +132,15 @@ def _add_static(app: FastAPI, resources: Resources) -> None:
             path, tags=["static"], summary=text, responses=_raw(media_type, text), response_class=Response
         )
 
-    @get("/checkpoint", TEXT, "The newest signed checkpoint")
+    @get("/checkpoint", TEXT, "The newest published checkpoint: enough witnesses have cosigned it")
     async def checkpoint() -> Response:
         return _serve(resources.newest_checkpoint())
 
-    @get("/checkpoint/{size}", TEXT, "The signed checkpoint of a tree size")
+    @get("/checkpoint/signed", TEXT, "The newest signed checkpoint, cosigned or not yet")
+    async def signed_checkpoint() -> Response:
+        return _serve(resources.signed_checkpoint())
+
+    @get("/checkpoint/{size}", TEXT, "The signed checkpoint of a tree size, with its cosignatures so far")
     async def checkpoint_of_size(size: Number) -> Response:
         return _serve(resources.checkpoint(size))
 
@@ -181,7 +185,7 @@ def _add_json(app: FastAPI, reads: Reads, metrics: Metrics) -> None:
 
     @get("/v1/ledger", models.LedgerInfo, "Which ledger this is and where it stands")
     async def ledger() -> Response:
-        published = reads.published
+        published, public = reads.published, reads.witnessed
         state, record = published.state, published.state.registry.ledger
         info = models.LedgerInfo(
             genesis=state.genesis.hex(),
@@ -199,7 +203,8 @@ def _add_json(app: FastAPI, reads: Reads, metrics: Metrics) -> None:
             documents=state.documents,
             status_root=state.status.root.hex(),
             registry_root=state.registry.root.hex(),
-            checkpoint=published.checkpoint.decode(),
+            published_size=0 if public is None else public.size,
+            checkpoint="" if public is None else public.note.decode(),
         )
         return _json(info, NEWEST)
 

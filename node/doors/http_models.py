@@ -331,7 +331,8 @@ class LedgerInfo(Model):
     documents: int = Field(examples=[900])
     status_root: Hash
     registry_root: Hash
-    checkpoint: Note
+    published_size: Size = Field(description="that of `checkpoint`; may be behind `size`")
+    checkpoint: Note = Field(description="the newest that enough witnesses cosigned; empty while none is")
 
 
 class InclusionAnswer(Model):

@@ -1,8 +1,10 @@
 """What a node tells its readers, whichever way they ask: gRPC and HTTP both call this.
 
-Every answer is given as of the newest published checkpoint, though the store may already hold more:
-what a reader is shown can be proven. All of it takes microseconds; what could take longer (a range
-of leaves, a block's head) goes in batches, so that an event loop does other things in between.
+Every answer is given as of the newest signed checkpoint, though the store may already hold more: what a
+reader is shown can be proven. What verifiers begin with, "the newest checkpoint" without a size, is the
+newest published one: enough witnesses have cosigned it (node/cosigning/witnessed.py), and it may be behind.
+All of it takes microseconds; what could take longer (a range of leaves, a block's head) goes in batches,
+so that an event loop does other things in between.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from ledger.tiles import TILE_WIDTH
 from node.codec import BlockInfo
 from node.config import MAX_PROOFS
 from node.copying.block_source import Piece, StoredBlocks
-from node.errors import NotFound
+from node.cosigning.witnessed import Witnessed
+from node.errors import NotFound, NotPublished
 from node.ledger_copy import LedgerCopy
 from node.publish import Published
 
@@ -31,6 +34,8 @@ MAX_BATCH_BYTES: Final = 1 << 18
 MAX_BATCH_LEAVES: Final = 16 * TILE_WIDTH
 """So many leaves are read at a time, which keeps an event loop waiting for about a millisecond."""
 _KEPT_BLOCKS: Final = 1_024
+_MAY_GAIN_BLOCKS: Final = 1_024
+"""So many blocks back a witness may still be answering for."""
 _KEY_SUBJECT: Final = re.compile(r"agency/([1-9][0-9]{0,9})/key/([1-9][0-9]{0,4})", re.ASCII)
 
 
@@ -92,27 +97,46 @@ class Reads:
 
     @property
     def published(self) -> Published:
-        """The newest checkpoint and the state under it."""
+        """The newest signed checkpoint and the state under it."""
         return self._copy.published
 
     @property
+    def witnessed(self) -> Witnessed | None:
+        """The newest published checkpoint; None while the witnesses of a new ledger have cosigned none."""
+        return self._copy.witnessed.newest
+
+    @property
     def size(self) -> int:
-        """Leaves under the newest checkpoint."""
+        """Leaves under the newest signed checkpoint."""
         return self._copy.published.head.size
 
     @property
     def state(self) -> State:
-        """The ledger as of the newest checkpoint."""
+        """The ledger as of the newest signed checkpoint."""
         return self._copy.published.state
 
     # --- checkpoints and proofs ---
 
     def checkpoint(self, size: int) -> bytes:
-        """The signed checkpoint of a size; 0 for the newest. Raises OutOfRange, NotFound."""
+        """The checkpoint of a size with its cosignatures so far; 0 for the newest published one.
+
+        Raises OutOfRange, NotFound, NotPublished.
+        """
         return self._signed(size)[1]
 
+    def signed_checkpoint(self) -> bytes:
+        """The newest signed one, with its cosignatures so far."""
+        return self._store.checkpoint(self.size)
+
+    def may_gain(self, size: int) -> bool:
+        """Whether the checkpoint of a size may get more cosignatures: none is asked for another than the
+        newest, but answers to what was asked last may be on their way."""
+        if self._copy.witnessed.policy(size) is None:
+            return False
+        return self._store.block_of(size - 1).number + _MAY_GAIN_BLOCKS > self._copy.published.head.block
+
     def inclusions(self, indexes: Sequence[int], size: int) -> Inclusions:
-        """Proofs of 1 to 1,024 leaves in the tree of ``size``; 0 for the newest.
+        """Proofs of 1 to 1,024 leaves in the tree of ``size``; 0 for the newest published one.
 
         About 20 µs each when warm. Raises FormatError, TooLarge, OutOfRange, NotFound.
         """
@@ -121,35 +145,44 @@ class Reads:
         if len(indexes) > MAX_PROOFS:
             raise TooLarge(f"{len(indexes)} indexes", where="indexes", fix=f"ask for at most {MAX_PROOFS}")
         self._check_size(size, "tree_size")
-        if max(indexes) >= (size or self.size):
-            raise OutOfRange(
-                f"index {max(indexes)} is not below the tree size, {size or self.size}",
-                where="index",
-                fix="ask for an index below the size",
-            )
         size, checkpoint = self._signed(size)
+        if max(indexes) >= size:
+            raise OutOfRange(
+                f"index {max(indexes)} is not below the tree size, {size}",
+                where="index",
+                fix="ask for an index below the size, or again when the newest size is published",
+            )
         paths = self._proofs.inclusions(indexes, size)
         hashes = self._proofs.leaf_hashes(indexes, size)
         proofs = [InclusionProof(*one) for one in zip(indexes, hashes, paths, strict=True)]
         return Inclusions(size, checkpoint, proofs)
 
     def consistency(self, old: int, new: int) -> Consistency:
-        """Proof between two sizes; ``new`` 0 for the newest. Raises FormatError, OutOfRange, NotFound."""
+        """Proof between two sizes; ``new`` 0 for the newest published one.
+
+        Raises FormatError, OutOfRange, NotFound, NotPublished.
+        """
         self._check_size(old, "old_size")
         self._check_size(new, "new_size")
-        if not 1 <= old <= (new or self.size):
+        new, checkpoint = self._signed(new)
+        if not 1 <= old <= new:
             raise FormatError(
-                f"the old size, {old}, is not from 1 to the new one, {new or self.size}",
+                f"the old size, {old}, is not from 1 to the new one, {new}",
                 where="old_size",
                 fix="give the smaller size first",
             )
-        new, checkpoint = self._signed(new)
         return Consistency(old, new, self._proofs.consistency(old, new), checkpoint)
 
     def _signed(self, size: int) -> tuple[int, bytes]:
-        newest = self._copy.published
-        if size in (0, newest.head.size):
-            return newest.head.size, newest.checkpoint
+        if size == 0:
+            public = self.witnessed
+            if public is None:
+                raise NotPublished(
+                    "the witnesses have not cosigned any checkpoint of this ledger yet",
+                    where="checkpoint",
+                    fix="ask again in a moment; /checkpoint/signed has what is signed",
+                )
+            return public.size, public.note
         self._check_size(size, "size")
         try:
             return size, self._store.checkpoint(size)
@@ -212,9 +245,21 @@ class Reads:
                 yield at, batch
                 at += len(batch)
 
-    def block_range(self, start: int, end: int) -> range:
+    @property
+    def witnessed_note(self) -> bytes:
+        """The newest published checkpoint; empty while there is none."""
+        newest = self.witnessed
+        return b"" if newest is None else newest.note
+
+    def newest_block(self, *, published: bool) -> int:
+        """The number of the newest block, signed or ``published``; -1 while none is."""
+        if not published:
+            return self._copy.published.head.block
+        return -1 if self.witnessed is None else self.witnessed.block
+
+    def block_range(self, start: int, end: int, *, published: bool = False) -> range:
         """The numbers from ``start`` to ``end`` (0: past the newest). Raises FormatError, OutOfRange."""
-        newest = self._copy.published.head.block
+        newest = self.newest_block(published=published)
         if end and start > end:
             raise FormatError(f"{start} is above {end}", where="from_block", fix="give the smaller first")
         if max(start, end) > newest + 1:

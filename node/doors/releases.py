@@ -1,9 +1,11 @@
-"""Waiting, on an event loop, for the blocks that the sequencer's thread releases."""
+"""Waiting, on an event loop, for blocks that are released, and for checkpoints that are published."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
+from node.cosigning.witnessed import Witnessed
 from node.ledger_copy import LedgerCopy
 from node.metrics import Metrics
 from node.publish import Published
@@ -23,16 +25,31 @@ class Releases:
         self._waiting: set[asyncio.Future[None]] = set()
         self._size = copy.published.size
         self._tell_metrics(copy.published)
+        if copy.witnessed.newest is not None:
+            metrics.published_size.set(copy.witnessed.newest.size)
         copy.publications.on_publish(self._released)
+        copy.witnessed.on_publish(self._published)
 
     async def block(self, number: int) -> None:
-        """Return when block ``number`` is published, or when the node stops."""
-        while self._copy.published.head.block < number and not self._stopping.is_set():
+        """Return when block ``number`` is released, or when the node stops."""
+        await self._until(lambda: self._copy.published.head.block >= number)
+
+    async def published(self, after: bytes) -> None:
+        """Return when the newest published checkpoint is another than ``after``, or when the node stops."""
+
+        def other() -> bool:
+            newest = self._copy.witnessed.newest
+            return newest is not None and newest.note != after
+
+        await self._until(other)
+
+    async def _until(self, happened: Callable[[], bool]) -> None:
+        while not happened() and not self._stopping.is_set():
             future: asyncio.Future[None] = self._loop.create_future()
             self._waiting.add(future)
             try:
-                # Looked at again after joining those who wait: a block released in between wakes nobody.
-                if self._copy.published.head.block < number and not self._stopping.is_set():
+                # Looked at again after joining those who wait: what came in between wakes nobody.
+                if not happened() and not self._stopping.is_set():
                     await future
             finally:
                 self._waiting.discard(future)
@@ -48,6 +65,12 @@ class Releases:
         self._metrics.block_leaves.observe(published.size - self._size)
         self._size = published.size
         self._tell_metrics(published)
+        if self._waiting:
+            self._loop.call_soon_threadsafe(self.wake)
+
+    def _published(self, published: Witnessed) -> None:
+        """Called on the thread that brought the last cosignature."""
+        self._metrics.published_size.set(published.size)
         if self._waiting:
             self._loop.call_soon_threadsafe(self.wake)
 

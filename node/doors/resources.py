@@ -1,9 +1,9 @@
 """The static resources: what never changes under its path, so that any cache may serve it.
 
-The newest checkpoint and the lists of events do change, and say so to caches. Checkpoints,
-tiles and entry bundles are as C2SP tlog-tiles has them; status chunks and registry records are addressed
-by their hash, and the small trees over them by their root. Nothing here needs to be trusted: a reader
-hashes what it gets.
+The newest checkpoints, those that may still be cosigned, and the lists of events do change, and say so to
+caches. Checkpoints, tiles and entry bundles are as C2SP tlog-tiles has them; status chunks and registry
+records are addressed by their hash, and the small trees over them by their root. Nothing here needs to be
+trusted: a reader hashes what it gets.
 """
 
 from __future__ import annotations
@@ -58,14 +58,19 @@ class Resources:
         self._kept_bytes = 0
 
     def newest_checkpoint(self) -> Resource:
-        """``/checkpoint``: the newest signed checkpoint. It changes."""
+        """``/checkpoint``: the newest published checkpoint. It changes. Raises NotPublished."""
         return Resource(self._reads.checkpoint(0), TEXT, NEWEST)
 
+    def signed_checkpoint(self) -> Resource:
+        """``/checkpoint/signed``: the newest signed one, cosigned or not yet. It changes."""
+        return Resource(self._reads.signed_checkpoint(), TEXT, NEWEST)
+
     def checkpoint(self, size: int) -> Resource:
-        """``/checkpoint/<size>``. Raises OutOfRange beyond the tree."""
+        """``/checkpoint/<size>``, with its cosignatures so far. Raises OutOfRange beyond the tree."""
         if size == 0:
             raise NotFound("no checkpoint has size 0", where="size", fix="/checkpoint is the newest one")
-        return Resource(self._reads.checkpoint(size), TEXT)
+        note = self._reads.checkpoint(size)
+        return Resource(note, TEXT, NEWEST if self._reads.may_gain(size) else IMMUTABLE)
 
     def tile(self, path: str) -> Resource:
         """``/tile/<L>/<N>[.p/<W>]``, ``path`` being what follows ``/tile/``.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.changes import KeysAdded, NewKey, Subject
+from ledger.changes import KeysAdded, NewKey, Subject, WitnessPolicyChanged
 from ledger.checkpoints import log_key
 from ledger.hashing import leaf_hash
 from ledger.leaves import NONE
@@ -39,6 +39,7 @@ from node.mark import Mark
 from node.node import LedgerNode
 from node.store import KEEP_SUPERSEDED_MS
 from tests.node.world import ORIGIN, World, placed, submit
+from tests.witnesses import cosigned, policy
 
 Rows = dict[str, dict[bytes, bytes]]
 
@@ -71,6 +72,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         submit(node.sequencer, world.status(subject, previous, Status.REVOKED))
     submit(node.sequencer, *[world.issues(2) for _ in range(5)])
     correspond(world, node)
+    for n in (1, 2):
+        last = node.published.state.registry.ledger.changed
+        world.make(node, world.change("ledger", last, WitnessPolicyChanged(policy(n, "one", "two"))))
+        for name in ("one", "two"):
+            size = node.published.size
+            node.witnessed.take(size, [cosigned(node.published.checkpoint, name, 1_000)])
     node.close()
     return Built(world, data)
 
@@ -146,7 +153,7 @@ def extra(family: str, known: Rows) -> tuple[bytes, bytes]:
     return flipped(key, len(key) - 1), row
 
 
-NOT_DERIVED = (database.ENTRIES, database.CHECKPOINTS, database.PREPARED)
+NOT_DERIVED = (database.ENTRIES, database.CHECKPOINTS, database.COSIGNATURES, database.PREPARED)
 DERIVED = [family for family in database.FAMILIES if family not in NOT_DERIVED]
 
 
@@ -384,6 +391,19 @@ def test_a_missing_checkpoint_is_not_forged(built: Built, tmp_path: Path) -> Non
     signed = run_fsck(data, repair=True, signers=[built.world.log])
     assert signed.sound, signed
     assert rows(data)[database.CHECKPOINTS] == known, "a signature made again is the same"
+
+
+def test_cosignatures_that_do_not_verify_go_and_the_others_stay(built: Built, tmp_path: Path) -> None:
+    data = built.copy(tmp_path)
+    known = rows(data)[database.COSIGNATURES]
+    first, second = sorted(known)
+    change(data, database.COSIGNATURES, first, known[second])
+    change(data, database.COSIGNATURES, codec.u64(1 << 40), known[second])
+    report = run_fsck(data)
+    assert first_of(report, database.COSIGNATURES, "wrong")
+    assert first_of(report, database.COSIGNATURES, "extra")
+    assert run_fsck(data, repair=True).sound
+    assert rows(data)[database.COSIGNATURES] == {second: known[second]}
 
 
 def test_the_newest_checkpoint_may_wait_for_the_next_start(built: Built, tmp_path: Path) -> None:

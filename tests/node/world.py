@@ -70,6 +70,7 @@ class World:
     )
     clock: FakeClock = field(default_factory=FakeClock)
     counter: int = 0
+    policy: str = ""
 
     @property
     def genesis_leaf(self) -> bytes:
@@ -80,7 +81,7 @@ class World:
             time_ms=START_MS,
             log_keys=(log_key(ORIGIN, self.log.public_key).format(),),
             authority=AuthoritySet(1, (AuthorityKey(1, Algorithm.ED25519, self.authority.public_key),)),
-            witness_policy="",
+            witness_policy=self.policy,
         )
         return signed_change(Change(Subject("ledger"), NONE, body), NO_GENESIS, 0, {1: self.authority})
 

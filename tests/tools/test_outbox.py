@@ -54,7 +54,7 @@ class Node(LedgerClient):
         self.refuse: SudurError | None = None
         self.calls: list[list[SignedSubmission]] = []
 
-    def checkpoint(self, size: int = 0) -> bytes:
+    def checkpoint(self, size: int = 0, *, signed: bool = False) -> bytes:
         return b"test.example\n%d\nroot\n" % len(self.log)
 
     def submit_bulk(self, genesis: bytes, submissions: Sequence[SignedSubmission]) -> BulkAnswer:

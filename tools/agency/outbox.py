@@ -266,7 +266,7 @@ class Outbox:
     def _known_size(self) -> int:
         """A size that the log has by now: where a search for something sent later may begin."""
         if self._size is None:
-            self._size = 0 if self._client is None else _size(self._client.checkpoint())
+            self._size = 0 if self._client is None else _size(self._client.checkpoint(signed=True))
         return self._size
 
     # --- sending ---

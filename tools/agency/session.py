@@ -145,7 +145,7 @@ def pinned(
         )
     ledger = pinned_by_node(client) if given is None else given
     resources_url = check_node(client, ledger)
-    ledger.open(client.checkpoint())
+    ledger.open(client.checkpoint(signed=True))
     here.pin(ledger)
     if given is None:
         remark(

@@ -79,7 +79,7 @@ class Subjects:
     def __init__(self, session: Session) -> None:
         """Raises CheckpointUntrusted, ProofInvalid, Unavailable."""
         self._session = session
-        self._log = ProvenLog(session.resources, session.ledger, session.client.checkpoint())
+        self._log = ProvenLog(session.resources, session.ledger, session.client.checkpoint(signed=True))
         self._status = ProvenStatus(session.resources, self._log)
         self._events = SubjectEvents(session.resources, self._log.size)
 

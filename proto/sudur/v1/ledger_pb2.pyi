@@ -11,6 +11,10 @@ What holds for every call
   numbers of leaves, unless a comment says bytes. An index is a leaf's position, from 0. Hashes are
   SHA-256, 32 bytes. NONE is 2^64-1 (18446744073709551615).
 - No answer speaks of leaves beyond the newest signed checkpoint: what a reader is shown can be proven.
+- A signed checkpoint is published once enough witnesses have cosigned it, as the policy in the registry
+  asks (where it asks for none: at once). Verifiers begin with the newest published one, and so do the
+  answers here that are as of "the newest" without a size. What was just committed is signed, and not
+  published for a moment; leaves, blocks, records and look-ups are shown up to the newest signed one.
 - Nothing here needs to be believed. A client pins the genesis hash and the log keys, and checks proofs.
 - Reads change nothing and may be repeated at will. Repeating a write is described at each write.
 - Proofs can also be computed from the static tiles at `resources_url`, which any cache may serve; doing
@@ -76,6 +80,7 @@ RESOURCE_EXHAUSTED to a message above its size limit.
   NO_LEADER                     UNAVAILABLE          no member of the cluster leads at the moment
   NO_MAJORITY                   UNAVAILABLE          too few members answer; it may still be committed
   OUTCOME_UNKNOWN               UNAVAILABLE          it was committed, or not, or will be: send the same again
+  NOT_PUBLISHED                 UNAVAILABLE          no checkpoint was cosigned by enough witnesses yet
   MIRROR                        UNAVAILABLE          this is a mirror: send it to the node at `submit_at`
   STOPPING                      UNAVAILABLE          the node is shutting down; connect again or elsewhere
 
@@ -186,6 +191,7 @@ class GetLedgerResponse(_message.Message):
     SERVER_TIME_MS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     MIRROR_FIELD_NUMBER: _builtins.int
+    SIGNED_CHECKPOINT_FIELD_NUMBER: _builtins.int
     genesis: _builtins.bytes
     """The genesis hash G: leaf hash of leaf 0, 32 bytes. It names this very ledger."""
     origin: _builtins.str
@@ -199,11 +205,15 @@ class GetLedgerResponse(_message.Message):
     training: _builtins.bool
     """True for a ledger made for training: nothing on it is a real document."""
     checkpoint: _builtins.bytes
-    """The newest signed checkpoint: a C2SP signed note, UTF-8 text as bytes."""
+    """The newest published checkpoint: a C2SP signed note, UTF-8 text as bytes, with its cosignatures. Empty
+    while the witnesses of a new ledger have cosigned none.
+    """
     block: _builtins.int
-    """Number of the newest block, the one `checkpoint` was signed for."""
+    """Number of the block that `checkpoint` was signed for."""
     server_time_ms: _builtins.int
     """The node's clock, in ms since 1970 UTC, so that a client can see that its own is off."""
+    signed_checkpoint: _builtins.bytes
+    """The newest signed checkpoint, which witnesses may not have cosigned yet."""
     @_builtins.property
     def log_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Verifier keys of the log that may sign now, as C2SP vkey strings (name+hex ID+base64 key)."""
@@ -231,10 +241,11 @@ class GetLedgerResponse(_message.Message):
         server_time_ms: _builtins.int = ...,
         limits: Global___Limits | None = ...,
         mirror: Global___Mirror | None = ...,
+        signed_checkpoint: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "mirror", b"mirror"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "checkpoint", b"checkpoint", "genesis", b"genesis", "limits", b"limits", "log_keys", b"log_keys", "mirror", b"mirror", "origin", b"origin", "resources_url", b"resources_url", "rules_version", b"rules_version", "server_time_ms", b"server_time_ms", "software_version", b"software_version", "training", b"training"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "checkpoint", b"checkpoint", "genesis", b"genesis", "limits", b"limits", "log_keys", b"log_keys", "mirror", b"mirror", "origin", b"origin", "resources_url", b"resources_url", "rules_version", b"rules_version", "server_time_ms", b"server_time_ms", "signed_checkpoint", b"signed_checkpoint", "software_version", b"software_version", "training", b"training"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -611,16 +622,20 @@ class GetCheckpointRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SIZE_FIELD_NUMBER: _builtins.int
+    SIGNED_FIELD_NUMBER: _builtins.int
     size: _builtins.int
-    """Tree size of the checkpoint wanted; 0 for the newest."""
+    """Tree size of the checkpoint wanted; 0 for the newest published one."""
+    signed: _builtins.bool
+    """With size 0: the newest signed one instead, published or not."""
     def __init__(
         self,
         *,
         size: _builtins.int = ...,
+        signed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["signed", b"signed", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -634,7 +649,9 @@ class GetCheckpointResponse(_message.Message):
 
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     checkpoint: _builtins.bytes
-    """The checkpoint: a C2SP signed note, UTF-8 text as bytes. Size and root are inside, under the signature."""
+    """The checkpoint: a C2SP signed note, UTF-8 text as bytes, with the cosignatures that came for it so far.
+    Size and root are inside, under the signatures.
+    """
     def __init__(
         self,
         *,
@@ -693,7 +710,7 @@ class GetInclusionProofRequest(_message.Message):
     index: _builtins.int
     """Index of the leaf, below the tree size."""
     tree_size: _builtins.int
-    """Size of the tree to prove it in, one that has a signed checkpoint; 0 for the newest."""
+    """Size of the tree to prove it in, one that has a signed checkpoint; 0 for the newest published one."""
     def __init__(
         self,
         *,
@@ -749,7 +766,7 @@ class GetInclusionProofsRequest(_message.Message):
     INDEXES_FIELD_NUMBER: _builtins.int
     TREE_SIZE_FIELD_NUMBER: _builtins.int
     tree_size: _builtins.int
-    """Size of the tree to prove them in, one that has a signed checkpoint; 0 for the newest."""
+    """Size of the tree to prove them in, one that has a signed checkpoint; 0 for the newest published one."""
     @_builtins.property
     def indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Indexes of the leaves, 1 to 1,024, each below the tree size, in any order."""
@@ -811,7 +828,7 @@ class GetConsistencyProofRequest(_message.Message):
     old_size: _builtins.int
     """Size of the older tree, from 1 to the newer size; any size will do."""
     new_size: _builtins.int
-    """Size of the newer tree, one that has a signed checkpoint; 0 for the newest."""
+    """Size of the newer tree, one that has a signed checkpoint; 0 for the newest published one."""
     def __init__(
         self,
         *,
@@ -926,15 +943,20 @@ class StreamBlocksRequest(_message.Message):
     END_BLOCK_FIELD_NUMBER: _builtins.int
     SKIP_BYTES_FIELD_NUMBER: _builtins.int
     FOLLOW_FIELD_NUMBER: _builtins.int
+    PUBLISHED_FIELD_NUMBER: _builtins.int
     from_block: _builtins.int
     """Number of the first block wanted; 0 is the genesis block."""
     end_block: _builtins.int
-    """Number after the last block wanted; 0 for all up to the newest published as the call begins."""
+    """Number after the last block wanted; 0 for all up to the newest as the call begins."""
     skip_bytes: _builtins.int
     """How many bytes of the first block's packed leaves are here already and are left out."""
     follow: _builtins.bool
     """Go on with each new block as soon as its checkpoint is signed, until the caller cancels or the node
     stops. `end_block` is 0 then, and `from_block` may be the number after the newest.
+    """
+    published: _builtins.bool
+    """Only blocks under the newest published checkpoint, where "newest" stands above: for a mirror, which
+    shows nothing that witnesses have not cosigned.
     """
     def __init__(
         self,
@@ -943,10 +965,11 @@ class StreamBlocksRequest(_message.Message):
         end_block: _builtins.int = ...,
         skip_bytes: _builtins.int = ...,
         follow: _builtins.bool = ...,
+        published: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_block", b"end_block", "follow", b"follow", "from_block", b"from_block", "skip_bytes", b"skip_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_block", b"end_block", "follow", b"follow", "from_block", b"from_block", "published", b"published", "skip_bytes", b"skip_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -960,8 +983,13 @@ class StreamBlocksResponse(_message.Message):
 
     PIECES_FIELD_NUMBER: _builtins.int
     NEWEST_BLOCK_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
     newest_block: _builtins.int
-    """Number of the newest published block, as the message was made."""
+    """Number of the newest block, as the message was made."""
+    checkpoint: _builtins.bytes
+    """In a message without pieces, to whoever asked for published blocks: the newest published checkpoint.
+    Its cosignatures are newer than those before, though the ledger stands still.
+    """
     @_builtins.property
     def pieces(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlockPiece]:
         """The pieces, together at most 1 MiB. There is one at least, but in a stream that follows: there a message
@@ -973,10 +1001,11 @@ class StreamBlocksResponse(_message.Message):
         *,
         pieces: _abc.Iterable[Global___BlockPiece] | None = ...,
         newest_block: _builtins.int = ...,
+        checkpoint: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["newest_block", b"newest_block", "pieces", b"pieces"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "newest_block", b"newest_block", "pieces", b"pieces"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -206,9 +206,10 @@ class LedgerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetCheckpoint(self, request, context):
-        """The newest signed checkpoint, or that of a given size.
+        """The newest published checkpoint, the newest signed one, or that of a given size.
 
-        Errors: OUT_OF_RANGE (size beyond the tree); NOT_FOUND (no checkpoint was signed at that size).
+        Errors: OUT_OF_RANGE (size beyond the tree); NOT_FOUND (no checkpoint was signed at that size);
+        UNAVAILABLE (NOT_PUBLISHED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -218,7 +219,7 @@ class LedgerServiceServicer:
         """Proof that a leaf is in the tree (RFC 6962, section 2.1.1).
 
         Errors: OUT_OF_RANGE (index not below the size, or size beyond the tree); NOT_FOUND (no checkpoint was
-        signed at `tree_size`).
+        signed at `tree_size`); UNAVAILABLE (NOT_PUBLISHED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -238,7 +239,7 @@ class LedgerServiceServicer:
         """Proof that an older tree is the beginning of a newer one (RFC 6962, section 2.1.2).
 
         Errors: INVALID_ARGUMENT (MALFORMED when `old_size` is 0 or above the new size); OUT_OF_RANGE (a size
-        beyond the tree); NOT_FOUND (no checkpoint was signed at `new_size`).
+        beyond the tree); NOT_FOUND (no checkpoint was signed at `new_size`); UNAVAILABLE (NOT_PUBLISHED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -11,6 +11,10 @@ What holds for every call
   numbers of leaves, unless a comment says bytes. An index is a leaf's position, from 0. Hashes are
   SHA-256, 32 bytes. NONE is 2^64-1 (18446744073709551615).
 - No answer speaks of leaves beyond the newest signed checkpoint: what a reader is shown can be proven.
+- A signed checkpoint is published once enough witnesses have cosigned it, as the policy in the registry
+  asks (where it asks for none: at once). Verifiers begin with the newest published one, and so do the
+  answers here that are as of "the newest" without a size. What was just committed is signed, and not
+  published for a moment; leaves, blocks, records and look-ups are shown up to the newest signed one.
 - Nothing here needs to be believed. A client pins the genesis hash and the log keys, and checks proofs.
 - Reads change nothing and may be repeated at will. Repeating a write is described at each write.
 - Proofs can also be computed from the static tiles at `resources_url`, which any cache may serve; doing
@@ -76,6 +80,7 @@ RESOURCE_EXHAUSTED to a message above its size limit.
   NO_LEADER                     UNAVAILABLE          no member of the cluster leads at the moment
   NO_MAJORITY                   UNAVAILABLE          too few members answer; it may still be committed
   OUTCOME_UNKNOWN               UNAVAILABLE          it was committed, or not, or will be: send the same again
+  NOT_PUBLISHED                 UNAVAILABLE          no checkpoint was cosigned by enough witnesses yet
   MIRROR                        UNAVAILABLE          this is a mirror: send it to the node at `submit_at`
   STOPPING                      UNAVAILABLE          the node is shutting down; connect again or elsewhere
 
@@ -156,15 +161,16 @@ class LedgerServiceStub:
     (REGISTRY_CONFLICT); RESOURCE_EXHAUSTED (QUEUE_FULL, DISK_FULL); UNAVAILABLE (READ_ONLY, STOPPING).
     """
     GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetCheckpointRequest, _ledger_pb2.GetCheckpointResponse]
-    """The newest signed checkpoint, or that of a given size.
+    """The newest published checkpoint, the newest signed one, or that of a given size.
 
-    Errors: OUT_OF_RANGE (size beyond the tree); NOT_FOUND (no checkpoint was signed at that size).
+    Errors: OUT_OF_RANGE (size beyond the tree); NOT_FOUND (no checkpoint was signed at that size);
+    UNAVAILABLE (NOT_PUBLISHED).
     """
     GetInclusionProof: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetInclusionProofRequest, _ledger_pb2.GetInclusionProofResponse]
     """Proof that a leaf is in the tree (RFC 6962, section 2.1.1).
 
     Errors: OUT_OF_RANGE (index not below the size, or size beyond the tree); NOT_FOUND (no checkpoint was
-    signed at `tree_size`).
+    signed at `tree_size`); UNAVAILABLE (NOT_PUBLISHED).
     """
     GetInclusionProofs: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetInclusionProofsRequest, _ledger_pb2.GetInclusionProofsResponse]
     """Inclusion proofs of up to 1,024 leaves under one checkpoint. All are given, or the call fails.
@@ -176,7 +182,7 @@ class LedgerServiceStub:
     """Proof that an older tree is the beginning of a newer one (RFC 6962, section 2.1.2).
 
     Errors: INVALID_ARGUMENT (MALFORMED when `old_size` is 0 or above the new size); OUT_OF_RANGE (a size
-    beyond the tree); NOT_FOUND (no checkpoint was signed at `new_size`).
+    beyond the tree); NOT_FOUND (no checkpoint was signed at `new_size`); UNAVAILABLE (NOT_PUBLISHED).
     """
     StreamEntries: _grpc.UnaryStreamMultiCallable[_ledger_pb2.StreamEntriesRequest, _ledger_pb2.StreamEntriesResponse]
     """The leaves of a range, in order, in batches. To go on after a broken stream, start at the first missing
@@ -323,15 +329,16 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     (REGISTRY_CONFLICT); RESOURCE_EXHAUSTED (QUEUE_FULL, DISK_FULL); UNAVAILABLE (READ_ONLY, STOPPING).
     """
     GetCheckpoint: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetCheckpointRequest, _ledger_pb2.GetCheckpointResponse]  # type: ignore[assignment]
-    """The newest signed checkpoint, or that of a given size.
+    """The newest published checkpoint, the newest signed one, or that of a given size.
 
-    Errors: OUT_OF_RANGE (size beyond the tree); NOT_FOUND (no checkpoint was signed at that size).
+    Errors: OUT_OF_RANGE (size beyond the tree); NOT_FOUND (no checkpoint was signed at that size);
+    UNAVAILABLE (NOT_PUBLISHED).
     """
     GetInclusionProof: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetInclusionProofRequest, _ledger_pb2.GetInclusionProofResponse]  # type: ignore[assignment]
     """Proof that a leaf is in the tree (RFC 6962, section 2.1.1).
 
     Errors: OUT_OF_RANGE (index not below the size, or size beyond the tree); NOT_FOUND (no checkpoint was
-    signed at `tree_size`).
+    signed at `tree_size`); UNAVAILABLE (NOT_PUBLISHED).
     """
     GetInclusionProofs: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetInclusionProofsRequest, _ledger_pb2.GetInclusionProofsResponse]  # type: ignore[assignment]
     """Inclusion proofs of up to 1,024 leaves under one checkpoint. All are given, or the call fails.
@@ -343,7 +350,7 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     """Proof that an older tree is the beginning of a newer one (RFC 6962, section 2.1.2).
 
     Errors: INVALID_ARGUMENT (MALFORMED when `old_size` is 0 or above the new size); OUT_OF_RANGE (a size
-    beyond the tree); NOT_FOUND (no checkpoint was signed at `new_size`).
+    beyond the tree); NOT_FOUND (no checkpoint was signed at `new_size`); UNAVAILABLE (NOT_PUBLISHED).
     """
     StreamEntries: _aio.UnaryStreamMultiCallable[_ledger_pb2.StreamEntriesRequest, _ledger_pb2.StreamEntriesResponse]  # type: ignore[assignment]
     """The leaves of a range, in order, in batches. To go on after a broken stream, start at the first missing
@@ -517,9 +524,10 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ledger_pb2.GetCheckpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ledger_pb2.GetCheckpointResponse, _abc.Awaitable[_ledger_pb2.GetCheckpointResponse]]:
-        """The newest signed checkpoint, or that of a given size.
+        """The newest published checkpoint, the newest signed one, or that of a given size.
 
-        Errors: OUT_OF_RANGE (size beyond the tree); NOT_FOUND (no checkpoint was signed at that size).
+        Errors: OUT_OF_RANGE (size beyond the tree); NOT_FOUND (no checkpoint was signed at that size);
+        UNAVAILABLE (NOT_PUBLISHED).
         """
 
     @_abc_1.abstractmethod
@@ -531,7 +539,7 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Proof that a leaf is in the tree (RFC 6962, section 2.1.1).
 
         Errors: OUT_OF_RANGE (index not below the size, or size beyond the tree); NOT_FOUND (no checkpoint was
-        signed at `tree_size`).
+        signed at `tree_size`); UNAVAILABLE (NOT_PUBLISHED).
         """
 
     @_abc_1.abstractmethod
@@ -555,7 +563,7 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Proof that an older tree is the beginning of a newer one (RFC 6962, section 2.1.2).
 
         Errors: INVALID_ARGUMENT (MALFORMED when `old_size` is 0 or above the new size); OUT_OF_RANGE (a size
-        beyond the tree); NOT_FOUND (no checkpoint was signed at `new_size`).
+        beyond the tree); NOT_FOUND (no checkpoint was signed at `new_size`); UNAVAILABLE (NOT_PUBLISHED).
         """
 
     @_abc_1.abstractmethod
