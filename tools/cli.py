@@ -23,6 +23,7 @@ from typer.exceptions import TyperException
 from ledger.errors import SudurError
 from tools import demo, log, node_cmd, tls_commands
 from tools.agency import commands as agency
+from tools.audit import commands as audit
 from tools.client_tls import ClientTls
 from tools.cluster import commands as cluster
 from tools.cluster.administration import reseed
@@ -56,6 +57,7 @@ app.add_typer(cluster.app, name="cluster")
 app.command()(verify)
 app.command()(lookup)
 app.command()(figures)
+app.add_typer(audit.app, name="audit")
 app.add_typer(log.app, name="log")
 app.add_typer(registry.app, name="registry")
 app.add_typer(witness.app, name="witness")

@@ -76,7 +76,7 @@ class HttpResources:
         usable = base.scheme in ("http", "https") and _HOST.fullmatch(base.raw_host) is not None
         if not usable or base.query or base.fragment:
             raise Usage(f"{url!r} is no http:// or https:// address", where="--url")
-        self.url = url.rstrip("/")
+        self.url = self.name = url.rstrip("/")
         self._host, self._port = base.host, base.port or (443 if base.scheme == "https" else 80)
         self._tls = (tls or ClientTls()) if base.scheme == "https" else None
         self._client = httpx.Client(

@@ -139,14 +139,18 @@ class AuditedLog:
     def tree(self) -> Tree:
         return self._index.tree
 
+    @property
+    def trust(self) -> TrustedLedger:
+        """The trust file, with the log keys and policies that were replayed since."""
+        state = self._index.state
+        return self.trusted if state is None else self.trusted.with_replayed(state.registry.ledger)
+
     def open_note(self, note: bytes) -> SignedCheckpoint:
-        """A checkpoint that the ledger signed, by the keys of the trust file and those replayed since.
+        """A checkpoint that the ledger signed, by :attr:`trust`.
 
         Raises CheckpointUntrusted, SignatureInvalid, NoteFormatError, TooLarge, ProofInvalid.
         """
-        state = self._index.state
-        trusted = self.trusted if state is None else self.trusted.with_replayed(state.registry.ledger)
-        return trusted.open(note)
+        return self.trust.open(note)
 
     def leaf(self, index: int) -> bytes:
         """A replayed leaf. Raises OutOfRange, StateDamaged."""

@@ -63,7 +63,7 @@ def portions(
     while number < last:
         upto = min(number + bundles, last)
         wanted = [entries_path(n, min(TILE_WIDTH, size - n * TILE_WIDTH)) for n in range(number, upto)]
-        arrived = zip(wanted, _many(resources, wanted), strict=True)
+        arrived = zip(wanted, fetched(resources, wanted), strict=True)
         served = tuple(_served(path, data) for path, data in arrived)
         first, skip = tree.size, tree.size - number * TILE_WIDTH
         leaves: list[bytes] = []
@@ -77,11 +77,12 @@ def portions(
         yield Portion(first, skip, served, b"".join(hashes), kept, tree, *compared)
 
 
-def _many(resources: Resources, paths: list[str]) -> Iterable[bytes | NotFound]:
+def fetched(resources: Resources, paths: Iterable[str]) -> Iterable[bytes | NotFound]:
+    """What is at each path, in that order: several at a time where the source can."""
     return resources.fetch_many(paths) if isinstance(resources, ManyResources) else _each(resources, paths)
 
 
-def _each(resources: Resources, paths: list[str]) -> Iterator[bytes | NotFound]:
+def _each(resources: Resources, paths: Iterable[str]) -> Iterator[bytes | NotFound]:
     for path in paths:
         try:
             yield resources.fetch(path)
@@ -111,7 +112,7 @@ def _compare(resources: Resources, made: list[Tile], size: int) -> tuple[int, tu
     paths = [tile_path(one.id.level, one.id.index, one.id.width) for one in wanted]
     differing: list[str] = []
     missing = 0
-    for one, path, data in zip(wanted, paths, _many(resources, paths), strict=True):
+    for one, path, data in zip(wanted, paths, fetched(resources, paths), strict=True):
         if isinstance(data, NotFound):
             missing += 1
         elif data != one.data:

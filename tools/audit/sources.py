@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from ledger.errors import OutOfRange
-from tools.errors import AnswerWrong, FileProblem, NotFound
+from tools.errors import AnswerWrong, FileProblem, NotFound, Usage
 from tools.files import reason
-from tools.http_resources import cap_of
+from tools.http_resources import HttpResources, cap_of
+from tools.options import static_resources
 
 _PATH: Final = re.compile(r"[a-z0-9]+(?:[/.][A-Za-z0-9]+)*", re.ASCII)
 
@@ -45,3 +46,17 @@ class DirectoryResources:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def open_source(where: str) -> DirectoryResources | HttpResources:
+    """What a person named. Raises Usage for what is neither a URL nor a directory."""
+    if where.startswith(("http://", "https://")):
+        return static_resources(where)
+    directory = Path(where)
+    if not directory.is_dir():
+        raise Usage(
+            f"{where!a} is neither a URL nor a directory",
+            where="URL",
+            fix="write http://HOST:PORT, or the name of a directory",
+        )
+    return DirectoryResources(directory)
