@@ -13,11 +13,8 @@ import typer
 
 from ledger.canonical_json import Json
 from ledger.changes import AUTHORITY, MAX_AGENCY
-from ledger.checkpoints import Checkpoint, parse_checkpoint
-from ledger.errors import ProofInvalid, WrongLedger
-from ledger.figures import Backlog, Delays, month_text
+from ledger.figures import Backlog, Delays, FigureKey, month_text
 from ledger.inquiries import AsOf, as_of_json
-from ledger.notes import parse_note
 from ledger.records import SendKind
 from ledger.reports import (
     BY_DAY,
@@ -32,15 +29,16 @@ from ledger.reports import (
     report,
     report_json,
 )
-from ledger.resources import checkpoint_path
-from ledger.trust import Trust
+from ledger.resources import checkpoint_path, fetch_leaves
+from ledger.state import State
 from tools.answers import FiguresAnswer
+from tools.audit.engine import AuditedLog, Watch
+from tools.audit.index import first_difference
 from tools.describe import moment
 from tools.errors import AnswerWrong, FiguresDiffer, Usage
 from tools.inquiring import Inquiry, ask
 from tools.options import Json_, MaybeNode
-from tools.pinning import ledger_of, load_trust
-from tools.replay import ReplayReader, first_difference, replay
+from tools.pinning import ledger_of, load_trust, trusted_by_genesis
 from tools.ui import emit_json, printable, progress, remark, say
 
 _MONTH: Final = re.compile(r"([1-9][0-9]{3})-(0[1-9]|1[0-2])", re.ASCII)
@@ -268,10 +266,9 @@ def _rank_json(one: _Ranked) -> Json:
 
 
 def _recompute(inquiry: Inquiry, agency: int, trust_path: Path | None, as_json: bool) -> None:
-    """Replay the log up to the newest size that was answered for, and compare at each.
+    """Audit the log up to the newest size that was answered for, and compare at each.
 
-    Raises FiguresDiffer for the first counter that is not the same, ProofInvalid for a log that does not
-    have the root that its checkpoint signs, BlockRefused for one that breaks its rules.
+    Raises FiguresDiffer for the first counter that is not the same, and as :meth:`AuditedLog.advance`.
     """
     trust = None if trust_path is None else load_trust(trust_path)
     numbers = [agency] if agency != AUTHORITY else range(inquiry.agencies() + 1)
@@ -280,26 +277,26 @@ def _recompute(inquiry: Inquiry, agency: int, trust_path: Path | None, as_json: 
         answer = inquiry.figures(number)
         answers.setdefault(answer.as_of.size, []).append(answer)
     end = max(answers)
+    note = inquiry.resources.fetch(checkpoint_path(end))
     if trust is None:
         remark("Without --trust the checkpoint is the node's word: two nodes might show two logs")
+        (genesis,) = fetch_leaves(inquiry.resources, 0, 1, end)
+        ledger = trusted_by_genesis(genesis)
+    else:
+        ledger = ledger_of(trust, note)
     compared = 0
     with (
         tempfile.TemporaryDirectory(prefix="sudur-replay-") as directory,
-        ReplayReader(Path(directory)) as reader,
+        AuditedLog.open(Path(directory), ledger) as log,
         progress("entries", end) as tell,
     ):
-        for state, tree in replay(inquiry.entries(end), reader, tell):
-            due = answers.pop(tree.size, None)
-            if due is None:
-                continue
-            note = inquiry.resources.fetch(checkpoint_path(tree.size))
-            checkpoint = _opened(note, trust, state.genesis)
-            if (checkpoint.size, checkpoint.root) != (tree.size, tree.root()):
-                raise ProofInvalid(
-                    "the entries do not have the root that the checkpoint signs", where=f"size {tree.size}"
-                )
-            for answer in due:
-                compared += _compare(answer, state.time_ms, reader)
+
+        def block(state: State) -> None:
+            nonlocal compared
+            for answer in answers.pop(state.size, ()):
+                compared += _compare(answer, state.time_ms, log.figures(answer.agency.number))
+
+        log.advance(inquiry.resources, log.open_note(note), watch=Watch(moved=tell, block=block))
     if answers:
         raise AnswerWrong("the node's sizes are not those of its blocks", where=f"size {min(answers)}")
     if as_json:
@@ -308,31 +305,18 @@ def _recompute(inquiry: Inquiry, agency: int, trust_path: Path | None, as_json: 
         say(f"The same: {compared} counters of {_many(len(numbers))}, recomputed from {end} entries.")
 
 
-def _opened(note: bytes, trust: Trust | None, genesis: bytes) -> Checkpoint:
-    if trust is None:
-        return parse_checkpoint(parse_note(note).text)
-    ledger = ledger_of(trust, note)
-    if ledger.genesis != genesis:
-        raise WrongLedger(
-            "the log begins with another genesis than the trust file pins",
-            where="entry 0",
-            fix="ask a node of the pinned ledger",
-        )
-    return ledger.open(note).checkpoint
-
-
-def _compare(answer: FiguresAnswer, time_ms: int, reader: ReplayReader) -> int:
+def _compare(answer: FiguresAnswer, time_ms: int, replayed: Mapping[FigureKey, int]) -> int:
     """How many counters were the same. Raises FiguresDiffer."""
     number = answer.agency.number
     if answer.as_of.time_ms != time_ms:
         raise FiguresDiffer(
             f"the node says as of {answer.as_of.time_ms} ms, the log {time_ms}", where=f"agency {number}"
         )
-    found = first_difference(answer.figures, reader.figures(number))
+    found = first_difference(answer.figures, replayed)
     if found is not None:
-        key, stated, replayed = found
+        key, stated, counted = found
         raise FiguresDiffer(
-            f"the node says {stated} for {key_text(key)}, its log comes to {replayed}",
+            f"the node says {stated} for {key_text(key)}, its log comes to {counted}",
             where=f"agency {number}",
             fix="keep the checkpoint and the node's answer, and report both to the authority",
         )

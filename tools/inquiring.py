@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Final, Protocol
 
 from ledger.canonical_json import Json
@@ -16,7 +15,6 @@ from ledger.registry_records import LedgerRecord
 from ledger.reports import read_figures
 from ledger.resources import CHECKPOINT, Resources, fetch_leaves, registry_ledger_path
 from ledger.seals import Seal
-from ledger.tiles import TILE_WIDTH
 from tools.answers import FiguresAnswer
 from tools.errors import AnswerWrong, NotFound, Usage
 from tools.node_resources import NodeResources
@@ -39,10 +37,6 @@ class Inquiry(Protocol):
 
     def agencies(self) -> int:
         """How many are enrolled; they are numbered from 1."""
-        ...
-
-    def entries(self, end: int) -> Iterator[bytes]:
-        """The leaves from 0 to ``end``, exclusive."""
         ...
 
     def close(self) -> None: ...
@@ -80,9 +74,6 @@ class GrpcInquiry:
             return LedgerRecord.decode(self._client.record("ledger").record).agencies
         except FormatError as error:
             raise AnswerWrong(str(error), where=self._client.address) from None
-
-    def entries(self, end: int) -> Iterator[bytes]:
-        return self._client.entries(0, end)
 
     def close(self) -> None:
         self._client.close()
@@ -133,10 +124,6 @@ class HttpInquiry:
             return LedgerRecord.decode(self._http.fetch(registry_ledger_path(seal.registry_root))).agencies
         except FormatError as error:
             raise AnswerWrong(str(error), where=self._http.url) from None
-
-    def entries(self, end: int) -> Iterator[bytes]:
-        for start in range(0, end, TILE_WIDTH):
-            yield from fetch_leaves(self._http, start, min(start + TILE_WIDTH, end), end)
 
     def close(self) -> None:
         self._http.close()
