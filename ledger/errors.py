@@ -109,6 +109,10 @@ class ReferenceInvalid(FormatError):
     code = "REFERENCE_INVALID"
 
 
+class EvidenceFormatError(FormatError):
+    code = "MALFORMED_EVIDENCE"
+
+
 class TooLarge(FormatError):
     """A size cap was passed; nothing was parsed."""
 
@@ -188,6 +192,24 @@ class EnvelopeWrongRecipient(VerificationError):
 
 class EnvelopeWrongCommitment(VerificationError):
     code = "ENVELOPE_WRONG_COMMITMENT"
+
+
+# --- evidence against a log --------------------------------------------------------------------
+
+
+class EvidenceProvesNothing(VerificationError):
+    """An evidence file was read, and an honest log could bear all that it shows."""
+
+    code = "EVIDENCE_PROVES_NOTHING"
+
+
+class EvidenceIncomplete(SudurError):
+    """What an evidence file shows does not decide: it takes a replay, or what is missing in it.
+
+    No VerificationError, which the rules would take for a refusal of the block.
+    """
+
+    code = "EVIDENCE_INCOMPLETE"
 
 
 # --- what the rules do not permit --------------------------------------------------------------

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ledger.checkpoints import Checkpoint, sign_checkpoint
 from ledger.errors import SudurError
-from ledger.hashing import leaf_hash
+from ledger.hashing import leaf_hash, leaf_hashes, merkle_root
 from ledger.leaves import LeafType
 from ledger.merkle_list import MerkleList
 from ledger.registry import Registry
@@ -87,6 +87,10 @@ class StaticLedger:
         if path not in self.files:
             raise Missing(f"no resource {path}")
         return self.files[path]
+
+    def root_at(self, size: int) -> bytes:
+        """The root of the first ``size`` leaves."""
+        return merkle_root(leaf_hashes(self.leaves[:size]))
 
     @property
     def checkpoint(self) -> bytes:

@@ -1,0 +1,129 @@
+"""The cheating operator: it holds the log's keys, and builds and signs whatever it likes.
+
+Its honest blocks come from the rules; :class:`Lawless` puts leaves into a block that the rules never saw.
+Everything is deterministic, so two operators that were made alike hold the same history, and a second one
+is the other face of the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ledger import rules
+from ledger.checkpoints import Checkpoint, SignedCheckpoint, open_checkpoint, sign_checkpoint
+from ledger.errors import BlockRefused
+from ledger.evidence import Evidence
+from ledger.evidence_making import prove_block, refusal
+from ledger.hashing import leaf_hash
+from ledger.leaves import LeafType
+from ledger.notes import VerifierKey
+from ledger.records import Issue, Status, StatusChange, parse_record
+from ledger.resources import LogTiles
+from ledger.rules_v1 import Draft
+from ledger.seals import Seal
+from ledger.state import State, Transition
+from ledger.submissions import Submission
+from ledger.tiles import TileNodeReader
+from ledger.trust import Trust, TrustedLedger
+from tests.ledger.static import StaticLedger
+from tests.ledger.world import ORIGIN, MemoryReader, World, log_key, signer
+
+
+class Lawless(Draft):
+    """A block into which any leaf goes; what the operator can count, it counts, so that the seal fits."""
+
+    def __init__(self, state: State, reader: MemoryReader, time_ms: int) -> None:
+        super().__init__(state, reader, max(time_ms, state.time_ms + 1))
+        self.time_ms = time_ms
+
+    def force(self, leaves: Iterable[bytes]) -> int:
+        """Leaves that nobody checked; returns the index of the first."""
+        first = self.next_index
+        for leaf in leaves:
+            index = self.next_index
+            self._append([leaf], [leaf_hash(leaf)], len(leaf))
+            if leaf[1] not in (LeafType.ISSUE, LeafType.STATUS):
+                continue
+            record = parse_record(leaf)
+            if isinstance(record, Issue):
+                self._documents += 1
+            elif isinstance(record, StatusChange):
+                self._edits.statuses[record.subject] = index, record.status
+        return first
+
+    def force_submission(self, submission: Submission) -> int:
+        return self.force(submission.leaves)
+
+    def force_status(self, subject: int, status: Status) -> None:
+        """Change a bit of the status list, without a leaf that says so."""
+        self._edits.statuses[subject] = subject, status
+
+
+@dataclass
+class Books(World):
+    """A world whose blocks are served as static resources, lawful or not."""
+
+    static: StaticLedger = field(default_factory=lambda: StaticLedger(ORIGIN, [signer("log")]))
+    sealed: list[Transition] = field(default_factory=list)
+
+    def commit(self, transition: Transition) -> Transition:
+        self.reader.take(transition)
+        self.blocks.append(tuple(transition.leaves))
+        self.sealed.append(transition)
+        self.static.add(transition)
+        return transition
+
+    def lawless(self, later_ms: int = 1000) -> Lawless:
+        self.now = self.state.time_ms + later_ms
+        return Lawless(self.state, self.reader, self.now)
+
+    def seal_lawless(self, draft: Draft, **says: Any) -> Transition:
+        """Seal a draft; ``says``: fields of the SEAL in which it lies."""
+        made = draft.seal()
+        if says:
+            leaf = replace(Seal.decode(made.leaves[-1]), **says).encode()
+            hashes = (*made.leaf_hashes[:-1], leaf_hash(leaf))
+            made = replace(made, leaves=(*made.leaves[:-1], leaf), leaf_hashes=hashes)
+        return self.commit(made)
+
+    # --- what the log says ---
+
+    @property
+    def size(self) -> int:
+        return len(self.static.leaves)
+
+    def sign(self, checkpoint: Checkpoint) -> bytes:
+        return sign_checkpoint(checkpoint, self.static.signers)
+
+    def sign_size(self, size: int) -> bytes:
+        """A head of any size of its tree, block's end or not."""
+        return self.sign(Checkpoint(self.origin, size, self.static.root_at(size)))
+
+    def trusted(self, witness_policy: str = "") -> TrustedLedger:
+        key = VerifierKey.parse(log_key("log", self.origin))
+        return TrustedLedger(leaf_hash(self.static.leaves[0]), self.origin, (key,), witness_policy, False)
+
+    def trust(self, witness_policy: str = "") -> Trust:
+        return Trust((self.trusted(witness_policy),))
+
+    def opened(self, note: bytes | None = None) -> SignedCheckpoint:
+        ledger = self.trusted()
+        return open_checkpoint(note or self.static.checkpoint, ledger.origin, ledger.log_keys)
+
+    def nodes(self, size: int | None = None) -> TileNodeReader:
+        return TileNodeReader(LogTiles(self.static), size or self.size)
+
+
+def accusation(blocks: Sequence[Sequence[bytes]], books: Books) -> Evidence | None:
+    """What an auditor makes of the first block that the rules refuse; None when they take all."""
+    copy = MemoryReader()
+    for leaves in blocks:
+        try:
+            transition = rules.apply(copy.state, copy, leaves)
+        except BlockRefused:
+            signed = books.opened()
+            return prove_block(refusal(copy.state, copy, leaves), signed, books.nodes())
+        copy.take(transition)
+    return None
