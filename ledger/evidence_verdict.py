@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ledger import rules
 from ledger.changes import AUTHORITY
-from ledger.checkpoints import SignedCheckpoint, open_checkpoint, parse_checkpoint
+from ledger.checkpoints import SignedCheckpoint, parse_checkpoint
 from ledger.errors import (
     BlockRefused,
     CheckpointUntrusted,
@@ -135,15 +135,16 @@ def _named_by(leaf: bytes) -> TrustedLedger:
     registry = found(leaf)
     record = registry.ledger
     keys = tuple(VerifierKey.parse(key.vkey) for key in record.log_keys)
-    return TrustedLedger(registry.genesis, record.origin, keys, "", record.training)
+    return TrustedLedger.founded(registry.genesis, record.origin, keys, training=record.training)
 
 
 def _open(note: bytes, ledger: TrustedLedger) -> SignedCheckpoint:
-    return open_checkpoint(note, ledger.origin, ledger.log_keys)
+    """By trust, but for the head that the trust file was renewed by: that may be the one face of a fork."""
+    return replace(ledger, head=None).open(note)
 
 
 def _signers(head: SignedCheckpoint, ledger: TrustedLedger) -> list[VerifierKey]:
-    return [key for _, key in known_signatures(head.note, ledger.log_keys)]
+    return [key for _, key in known_signatures(head.note, ledger.keys_at(head.checkpoint.size))]
 
 
 def _check_leaf(leaf: ProvenLeaf, signed: SignedCheckpoint) -> None:
@@ -231,7 +232,7 @@ def _check_whole(leaves: Sequence[bytes]) -> str | None:
     seals = [at for at, leaf in enumerate(leaves) if leaf[:2] == _SEAL]
     if leaves and seals == [len(leaves) - 1]:
         return None
-    if not seals and len(leaves) > MAX_BLOCK_LEAVES:
+    if not seals and len(leaves) >= MAX_BLOCK_LEAVES:
         return f"no SEAL stands within {MAX_BLOCK_LEAVES} leaves"
     if not seals and sum(map(len, leaves)) > MAX_BLOCK_BYTES:
         return f"no SEAL stands within {MAX_BLOCK_BYTES} bytes"

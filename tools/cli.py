@@ -35,6 +35,7 @@ from tools.registry import authority_commands as authority
 from tools.registry import commands as registry
 from tools.ui import printable
 from tools.verify import verify
+from tools.verify_evidence import verify_evidence_file
 from tools.witness import commands as witness
 
 EXIT_INTERRUPTED: Final = 130
@@ -55,6 +56,7 @@ app.add_typer(node_cmd.app, name="node")
 node_cmd.app.command()(reseed)
 app.add_typer(cluster.app, name="cluster")
 app.command()(verify)
+app.command(name="verify-evidence")(verify_evidence_file)
 app.command()(lookup)
 app.command()(figures)
 app.add_typer(audit.app, name="audit")

@@ -20,6 +20,8 @@ from ledger.cose_receipts import CoseReceipt, parse_cose_receipt
 from ledger.envelope_bodies import Letter, Reply
 from ledger.envelopes import Envelope, read_plaintext
 from ledger.errors import SudurError
+from ledger.evidence import parse_evidence
+from ledger.evidence_verdict import verify_evidence
 from ledger.leaves import LeafType
 from ledger.notes import VerifierKey, parse_note, parse_signatures
 from ledger.presented_documents import parse_presented
@@ -40,6 +42,8 @@ from ledger.verifier import verify_receipt
 from ledger.witness_policy import parse_policy
 from tests.ledger.issued import SEED, Issued
 from tests.ledger.portable import KEY, Portable
+from tests.operator.attacks import books, forged_issue
+from tests.operator.cheating import accusation
 
 _VECTORS: Final = Path(__file__).parent.parent / "vectors"
 
@@ -128,6 +132,16 @@ def _note_text() -> bytes:
     return parse_note(_checkpoint()).text
 
 
+@cache
+def _evidence() -> bytes:
+    """What an auditor makes of a forged issuance."""
+    made = books()
+    forged_issue(made)
+    evidence = accusation(made.blocks, made)
+    assert evidence is not None
+    return evidence.encode()
+
+
 TARGETS: Final = (
     Target(
         "canonical_json",
@@ -153,6 +167,12 @@ TARGETS: Final = (
     Target("trust", parse_trust, lambda: [issued().trust().encode()]),
     Target("receipt", parse_receipt, lambda: [receipt()]),
     Target("receipt_and_verdict", _judge, lambda: [receipt()]),
+    Target("evidence", parse_evidence, lambda: [_evidence()]),
+    Target(
+        "evidence_and_verdict",
+        lambda data: verify_evidence(parse_evidence(data), None),
+        lambda: [_evidence()],
+    ),
     Target("record", parse_record, _leaves(LeafType.ISSUE), lambda record: record.encode()),
     Target("registry_leaf", RegistryLeaf.decode, _leaves(LeafType.REGISTRY), RegistryLeaf.encode),
     Target("submission", SubmissionLeaf.decode, _leaves(LeafType.SUBMISSION), SubmissionLeaf.encode),

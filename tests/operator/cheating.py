@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ledger import rules
-from ledger.checkpoints import Checkpoint, SignedCheckpoint, open_checkpoint, sign_checkpoint
+from ledger.checkpoints import Checkpoint, SignedCheckpoint, sign_checkpoint
 from ledger.errors import BlockRefused
 from ledger.evidence import Evidence
 from ledger.evidence_making import prove_block, refusal
@@ -103,14 +103,13 @@ class Books(World):
 
     def trusted(self, witness_policy: str = "") -> TrustedLedger:
         key = VerifierKey.parse(log_key("log", self.origin))
-        return TrustedLedger(leaf_hash(self.static.leaves[0]), self.origin, (key,), witness_policy, False)
+        return TrustedLedger.founded(leaf_hash(self.static.leaves[0]), self.origin, (key,), witness_policy)
 
     def trust(self, witness_policy: str = "") -> Trust:
         return Trust((self.trusted(witness_policy),))
 
     def opened(self, note: bytes | None = None) -> SignedCheckpoint:
-        ledger = self.trusted()
-        return open_checkpoint(note or self.static.checkpoint, ledger.origin, ledger.log_keys)
+        return self.trusted().open(note or self.static.checkpoint)
 
     def nodes(self, size: int | None = None) -> TileNodeReader:
         return TileNodeReader(LogTiles(self.static), size or self.size)

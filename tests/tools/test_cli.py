@@ -69,6 +69,7 @@ COMMANDS = [
     ["node", "start"],
     ["node", "fsck"],
     ["verify"],
+    ["verify-evidence"],
     ["lookup"],
     ["figures"],
     ["log"],

@@ -25,6 +25,7 @@ from ledger import rules
 from ledger.canonical_json import Reader, encode, parse
 from ledger.checkpoints import SignedCheckpoint
 from ledger.errors import BlockRefused, FormatError, OutOfRange, VerificationError, WrongLedger
+from ledger.evidence_making import refusal
 from ledger.figures import FigureKey
 from ledger.hashing import HASH_SIZE, leaf_hashes
 from ledger.leaves import LeafType
@@ -347,6 +348,7 @@ class AuditedLog:
             path=path,
             before=self._index.state,
             refused=refused,
+            refusal=refusal(self._index.state, self._index, leaves),
         )
 
     def _explained(self, served: ServedTree, signed: SignedCheckpoint, found: ServedWrong) -> AuditError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ledger.checkpoints import SignedCheckpoint
 from ledger.errors import BlockRefused
+from ledger.evidence_making import Refused
 from ledger.state import State
 from ledger.tree import Tree
 from tools.errors import ToolError, Unavailable
@@ -38,7 +39,7 @@ class BlockBroken(LogLied):
     ``leaves`` are the block's. ``tree`` is the one before it, and ``path`` the consistency proof that the
     tree with the block is the beginning of the tree of ``signed``: together they show that the log has signed
     these leaves, there. ``before`` is the state that they were judged on (None: an empty ledger), ``refused``
-    the rule that they break, with the rule's own error as its cause.
+    the rule that they break, with the rule's own error as its cause; ``refusal`` holds what that rests on.
     """
 
     code = "BLOCK_BROKEN"
@@ -52,6 +53,7 @@ class BlockBroken(LogLied):
         path: tuple[bytes, ...],
         before: State | None,
         refused: BlockRefused,
+        refusal: Refused,
     ) -> None:
         first = tree.size
         super().__init__(
@@ -65,6 +67,7 @@ class BlockBroken(LogLied):
         self.path = path
         self.before = before
         self.refused = refused
+        self.refusal = refusal
 
 
 class EndsAmidBlock(LogLied):
