@@ -7,8 +7,8 @@ Format: docs/format.md, section Verification.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from ledger.attribution import (
     Attribution,
@@ -67,8 +67,32 @@ def check_attestations(
             raise ProofInvalid(f"the attestation at index {last} is not on this document")
         link = _link(proof, record, below[record.subject], records, sealed, file_digests)
         chain.append(link)
-        below[last] = link.broken_by if link.broken_by is not None else None if link.stands else last
+        below[last] = _broken_above(link)
     return tuple(chain)
+
+
+def restood(
+    chain: Sequence[Attested],
+    document: int,
+    stands: bool,
+    status: Callable[[int], Status],
+    doubtful: Sequence[bool],
+) -> tuple[Attested, ...]:
+    """A proven chain as newer statuses have it. ``document``: its index; ``doubtful``: of each link."""
+    found: list[Attested] = []
+    below = {document: None if stands else document}
+    for link, now_doubtful in zip(chain, doubtful, strict=True):
+        now = replace(link, status=status(link.index), doubtful=now_doubtful, broken_by=below[link.subject])
+        found.append(now)
+        below[link.index] = _broken_above(now)
+    return tuple(found)
+
+
+def _broken_above(link: Attested) -> int | None:
+    """What breaks whatever is attested on this link; None when nothing does."""
+    if link.broken_by is not None:
+        return link.broken_by
+    return None if link.stands else link.index
 
 
 def _link(

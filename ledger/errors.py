@@ -380,3 +380,30 @@ class BlockRefused(RuleError):
     """A block whose shape, seal or order breaks the rules."""
 
     code = "BLOCK_REFUSED"
+
+
+# --- offline packs -----------------------------------------------------------------------------
+
+
+class PackError(SudurError):
+    """An offline pack cannot tell what it is asked for; what is asked about may be sound all the same."""
+
+    code = "PACK"
+
+
+class PackBehind(PackError):
+    """What is asked about was logged after the pack was made."""
+
+    code = "PACK_BEHIND"
+
+
+class PathMissing(PackError):
+    """The pack holds the roots of runs of leaves alone, and the code bears no path to its run."""
+
+    code = "PATH_MISSING"
+
+
+class PackOfAnother(PackError):
+    """The pack is of another ledger than what is asked about, though both are trusted."""
+
+    code = "PACK_OF_ANOTHER"

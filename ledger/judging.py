@@ -12,7 +12,8 @@ from ledger.attestations import WantedAttestation, attestation_name
 from ledger.checks import moment
 from ledger.document_form import end_of
 from ledger.documents import Field, FieldKind
-from ledger.records import Status
+from ledger.errors import TypeNotPermitted
+from ledger.records import Issue, Status
 from ledger.verdicts import Attested, VerdictCode
 
 
@@ -26,6 +27,14 @@ class Asked:
     file_digests: tuple[bytes, ...] = ()
     expected_type: int | None = None
     attested: tuple[WantedAttestation, ...] = ()
+
+
+def check_expected_type(issue: Issue, asked: Asked) -> None:
+    """That a document is of the type that was asked for, if one was. Raises TypeNotPermitted."""
+    if asked.expected_type is not None and issue.document_type != asked.expected_type:
+        raise TypeNotPermitted(
+            f"it is of type {issue.document_type}, type {asked.expected_type} is asked for"
+        )
 
 
 def judge(

@@ -154,13 +154,15 @@ class Proven:
     expires: str | None
     attestations: tuple[Attested, ...] = ()
     changed: Changed | None = None
+    doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """``reason`` is one sentence beside the headline: what is wrong and what to do.
 
-    It is "" when genuine, unless an attestation that nobody asked for does not stand.
+    It is "" when genuine, unless an attestation that nobody asked for does not stand, or something could
+    not be checked offline.
     ``proven`` is None unless every proof held.
     """
 

@@ -33,8 +33,8 @@ from ledger.attribution import (
 from ledger.changes import Subject
 from ledger.checks import Steps, check_ledger_record, check_seal_shape, check_witnesses, moment
 from ledger.document_form import check_form
-from ledger.errors import CommitmentMismatch, ProofInvalid, TypeNotPermitted
-from ledger.judging import Asked, has_file, judge, unchecked_files
+from ledger.errors import CommitmentMismatch, ProofInvalid
+from ledger.judging import Asked, check_expected_type, has_file, judge, unchecked_files
 from ledger.receipts import Receipt
 from ledger.records import Issue, Status
 from ledger.registry_records import LedgerRecord, TypeRecord
@@ -120,6 +120,7 @@ class _Check:
             self._proven(issue, seal, by, document_type, status, witnessed_s, expires),
             attestations=chain,
             changed=changed,
+            doubtful=doubtful,
         )
         code, reason = judge(
             self.asked,
@@ -243,12 +244,4 @@ class _Check:
             size=self.receipt.seal.index + 1,
             witnessed_s=witnessed_s,
             expires=expires,
-        )
-
-
-def check_expected_type(issue: Issue, asked: Asked) -> None:
-    """That a document is of the type that was asked for, if one was. Raises TypeNotPermitted."""
-    if asked.expected_type is not None and issue.document_type != asked.expected_type:
-        raise TypeNotPermitted(
-            f"it is of type {issue.document_type}, type {asked.expected_type} is asked for"
         )

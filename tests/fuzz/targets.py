@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,9 @@ from ledger.evidence import parse_evidence
 from ledger.evidence_verdict import verify_evidence
 from ledger.leaves import LeafType
 from ledger.notes import VerifierKey, parse_note, parse_signatures
+from ledger.pack_builder import PackBuilder
+from ledger.pack_deltas import Delta, apply_delta, parse_delta
+from ledger.packs import Form, Pack, parse_pack
 from ledger.presented_documents import parse_presented
 from ledger.receipt_keys import KeyStatement, parse_statement
 from ledger.receipts import parse_receipt
@@ -124,6 +128,21 @@ def _code() -> Code:
     return code_of((here.document, SEED), here.world.genesis, here.basis, here.index)
 
 
+@cache
+def _delta() -> Delta:
+    static = issued().static()
+    return PackBuilder(static, issued().trusted(), static.checkpoint).delta(Form.SUBTREES, None)
+
+
+def _pack() -> Pack:
+    return apply_delta(None, _delta())
+
+
+def _resealed(data: bytes) -> bytes:
+    """With its digest made right, so that what lies behind that is reached."""
+    return data[:-32] + sha256(data[:-32]).digest()
+
+
 def _checkpoint() -> bytes:
     return issued().static().checkpoint
 
@@ -198,6 +217,10 @@ TARGETS: Final = (
     Target("reference", _text(parse_reference), lambda: [reference_text(1_234_567).encode()]),
     Target("code", decode_code, lambda: [_code().encode()], Code.encode),
     Target("code_text", _text(parse_code), lambda: [_code().text().encode()]),
+    Target("pack", parse_pack, lambda: [_pack().encode()]),
+    Target("pack_delta", parse_delta, lambda: [_delta().encode()]),
+    Target("pack_body", lambda data: parse_pack(_resealed(data)), lambda: [_pack().encode()]),
+    Target("pack_delta_body", lambda data: parse_delta(_resealed(data)), lambda: [_delta().encode()]),
     Target(
         "envelope",
         Envelope.decode,
