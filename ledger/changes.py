@@ -264,6 +264,25 @@ class RulesRaised:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerClosed:
+    """Nothing new is logged any more; what is goes to the ledger with the G ``genesis``."""
+
+    genesis: bytes
+    origin: str
+    NAME: ClassVar = "ledger_closed"
+
+    def body(self) -> dict[str, Json]:
+        return {"successor": {"genesis": base64_text(self.genesis), "origin": self.origin}}
+
+    @classmethod
+    def read(cls, reader: Reader) -> LedgerClosed:
+        successor = reader.member("successor")
+        closed = cls(successor.data("genesis", size=32), _plain(successor, "origin"))
+        successor.done()
+        return closed
+
+
+@dataclass(frozen=True, slots=True)
 class Entitlement:
     """What an agency may do: its roles, the document types it may issue, how it must sign."""
 
@@ -468,6 +487,7 @@ ChangeBody = (
     | LogKeyEnded
     | WitnessPolicyChanged
     | RulesRaised
+    | LedgerClosed
     | AgencyEnrolled
     | AgencyRenamed
     | AgencyMoved
@@ -488,6 +508,7 @@ _LEDGER_CHANGES: Final[tuple[type[ChangeBody], ...]] = (
     LogKeyEnded,
     WitnessPolicyChanged,
     RulesRaised,
+    LedgerClosed,
 )
 _AGENCY_CHANGES: Final[tuple[type[ChangeBody], ...]] = (
     AgencyEnrolled,

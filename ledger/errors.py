@@ -376,6 +376,12 @@ class RulesVersionUnknown(RuleError):
     code = "RULES_VERSION_UNKNOWN"
 
 
+class LedgerClosed(RuleError):
+    """The authority has closed the ledger: what is new goes to the one that follows it."""
+
+    code = "LEDGER_CLOSED"
+
+
 class BlockRefused(RuleError):
     """A block whose shape, seal or order breaks the rules."""
 

@@ -22,6 +22,7 @@ from ledger.errors import (
     KeyStolen,
     KeyUnknown,
     KeyUse,
+    LedgerClosed,
     NotEntitled,
     RegistryConflict,
     TooFewSignatures,
@@ -38,6 +39,7 @@ from ledger.registry_records import (
     Agency,
     AgencyRecord,
     AuthorityKeyRecord,
+    ClosedRecord,
     History,
     KeyRecord,
     LedgerRecord,
@@ -317,6 +319,8 @@ def _amend_ledger(
                 f" block {max(block, last_block)}"
             )
         return registry.with_ledger(replace(record, rules=record.rules.then(body.block, body.rules)))
+    if isinstance(body, change.LedgerClosed):
+        return registry.with_ledger(_close(registry, record, body, index))
     raise ChangeRefused("a ledger has one genesis, its leaf 0")
 
 
@@ -356,12 +360,38 @@ def _end_log_key(record: LedgerRecord, body: change.LogKeyEnded, index: int) -> 
     )
     if body.last_size <= index:
         raise ChangeRefused(f"a log key can only end at a size above {index}, not in the past")
-    if all(key.last_size is not None for key in keys):
+    if any(key.last_size is None for key in keys):
+        return replace(record, log_keys=keys)
+    if record.closed is None:
         raise ChangeRefused("the last log key cannot be ended", fix="add its successor first")
-    return replace(record, log_keys=keys)
+    # With it the log ends; the block that says so has to be signed yet.
+    ended = replace(record, log_keys=keys)
+    if ended.end is not None and ended.end < index + 2:
+        raise ChangeRefused(f"the log cannot end below {index + 2} leaves, where this block may end")
+    return ended
+
+
+def _close(registry: Registry, record: LedgerRecord, body: change.LedgerClosed, index: int) -> LedgerRecord:
+    if record.closed is not None:
+        raise ChangeRefused(f"the ledger was closed at index {record.closed.since}, once and for all")
+    if body.genesis == registry.genesis:
+        raise ChangeRefused("a ledger cannot follow itself")
+    check_origin(body.origin)
+    return replace(record, closed=ClosedRecord(index, body.genesis, body.origin))
+
+
+def refuse_when_closed(registry: Registry, what: str) -> None:
+    """Raises LedgerClosed, naming the ledger that follows, when this one takes nothing new."""
+    closed = registry.ledger.closed
+    if closed is not None:
+        raise LedgerClosed(
+            f"{what}: the ledger was closed at index {closed.since}, and takes nothing new",
+            fix=f"use the ledger that follows it, {closed.origin} ({closed.genesis.hex()[:16]})",
+        )
 
 
 def _define(registry: Registry, made: Change, body: change.TypeDefined, index: int) -> Registry:
+    refuse_when_closed(registry, "no document type is defined")
     number = made.subject.number
     if number != len(registry.types) + 1:
         raise ChangeRefused(
@@ -373,6 +403,7 @@ def _define(registry: Registry, made: Change, body: change.TypeDefined, index: i
 
 
 def _enrol(registry: Registry, made: Change, body: change.AgencyEnrolled, index: int) -> Registry:
+    refuse_when_closed(registry, "no agency is enrolled")
     number = made.subject.number
     if number != len(registry.agencies) + 1:
         raise ChangeRefused(f"agencies are numbered in order: the next one is {len(registry.agencies) + 1}")

@@ -423,6 +423,28 @@ class LogKeyRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ClosedRecord:
+    """Closed at index ``since`` on, and followed by the ledger with this G and origin."""
+
+    since: int
+    genesis: bytes
+    origin: str
+
+    def to_json(self) -> Json:
+        return {
+            "from": u64_text(self.since),
+            "genesis": base64_text(self.genesis),
+            "origin": self.origin,
+        }
+
+    @classmethod
+    def from_json(cls, reader: Reader) -> ClosedRecord:
+        record = cls(reader.u64("from"), reader.data("genesis", size=32), reader.text("origin"))
+        reader.done()
+        return record
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerRecord:
     """The first record: it holds the counts, and so the place of every other record in the root.
 
@@ -439,6 +461,14 @@ class LedgerRecord:
     log_keys: tuple[LogKeyRecord, ...]
     witness_policy: History[str]
     rules: History[int]
+    closed: ClosedRecord | None = None
+
+    @property
+    def end(self) -> int | None:
+        """The size that the log does not grow beyond, since no key may sign more; None: there is none."""
+        if self.closed is None or any(key.last_size is None for key in self.log_keys):
+            return None
+        return max(key.last_size or 0 for key in self.log_keys)
 
     @property
     def k(self) -> int:
@@ -469,12 +499,14 @@ class LedgerRecord:
                 "log_keys": [key.to_json() for key in self.log_keys],
                 "witness_policy": self.witness_policy.to_json(str),
                 "rules": self.rules.to_json(int),
+                "closed": None if self.closed is None else self.closed.to_json(),
             }
         )
 
     @classmethod
     def decode(cls, data: bytes) -> LedgerRecord:
         reader = _open(data, "ledger")
+        closed = reader.optional_member("closed")
         record = cls(
             reader.text("origin"),
             reader.flag("training"),
@@ -489,6 +521,7 @@ class LedgerRecord:
             tuple(LogKeyRecord.from_json(one) for one in reader.members("log_keys", limit=MAX_LEDGER_KEYS)),
             read_history(reader, "witness_policy", lambda one: one.text("value", limit=16_384, empty=True)),
             read_history(reader, "rules", lambda one: one.number("value", 1, 65_535)),
+            None if closed is None else ClosedRecord.from_json(closed),
         )
         reader.done()
         return record

@@ -99,7 +99,10 @@ def _replay(draft: Draft, leaves: Sequence[bytes], start: int) -> Transition:
         except _REFUSALS as error:
             raise BlockRefused(f"{error.code}: {error}", where=f"leaf {start + at}") from error
         at = after
-    return draft.seal()
+    try:
+        return draft.seal()
+    except _REFUSALS as error:
+        raise BlockRefused(f"{error.code}: {error}", where=f"leaf {start + last}") from error
 
 
 def _difference(seal: Seal, transition: Transition) -> str:

@@ -19,6 +19,7 @@ from ledger.errors import (
     KeyEnded,
     KeyUnknown,
     KeyUse,
+    LedgerClosed,
     NotEntitled,
     SubmissionRepeated,
     TooFewSignatures,
@@ -28,9 +29,9 @@ from ledger.figures import Metric, Tally
 from ledger.hashing import leaf_hash
 from ledger.leaves import NONE
 from ledger.merkle_list import MerkleList
-from ledger.records import StatusChange
+from ledger.records import Attest, Send, StatusChange
 from ledger.registry import Registry
-from ledger.registry_changes import amend, usable_key
+from ledger.registry_changes import amend, refuse_when_closed, usable_key
 from ledger.registry_leaf import RegistryLeaf
 from ledger.registry_records import Agency
 from ledger.rules_v1_records import Edits, RecordRules
@@ -89,6 +90,7 @@ class Draft:
         index = self.next_index
         decoded = RegistryLeaf.decode(leaf)
         self._require_room(1, len(leaf))
+        self._require_open(1)
         before, after = self.registry, amend(self.registry, decoded, index, self._before.block + 1)
         self.registry = after
         self._subjects |= _touched(before, after)
@@ -108,6 +110,8 @@ class Draft:
         self._check_claimed_time(head.claimed_ms)
         identity = head.identity(self._before.genesis)
         self._check_repeated((head.claimed_ms, identity))
+        self._require_open(1 + head.count)
+        self._check_nothing_new(submission)
         if head.agency == AUTHORITY:
             self._check_authority(submission)
             agency = None
@@ -137,6 +141,22 @@ class Draft:
     def _require_room(self, leaves: int, size: int) -> None:
         if not self.fits(leaves, size):
             raise BlockRefused(f"a block holds at most {MAX_BLOCK_LEAVES} leaves and {MAX_BLOCK_BYTES} bytes")
+
+    def _require_open(self, leaves: int) -> None:
+        """That so many leaves, and the seal, stand below the size at which the log ends, if it does."""
+        end, closed = self.registry.ledger.end, self.registry.ledger.closed
+        if end is not None and closed is not None and self.next_index + leaves + 1 > end:
+            raise LedgerClosed(
+                f"the ledger ends with {end} leaves",
+                fix=f"use the ledger that follows it, {closed.origin} ({closed.genesis.hex()[:16]})",
+            )
+
+    def _check_nothing_new(self, submission: Submission) -> None:
+        """What stands in a closed ledger can still be revoked, affirmed and answered; nothing is added."""
+        if self.registry.ledger.closed is None:
+            return
+        if submission.issues.keys or any(isinstance(one, Attest | Send) for _, one in submission.others):
+            refuse_when_closed(self.registry, "nothing is issued, attested or sent")
 
     def _check_claimed_time(self, claimed_ms: int) -> None:
         if claimed_ms < self.time_ms - CLAIMED_PAST_MS:
@@ -287,7 +307,8 @@ class Draft:
         self._bytes += size + 2 * len(leaves)
 
     def seal(self) -> Transition:
-        """End the block. A block may hold nothing but its seal."""
+        """End the block, which may hold nothing but its seal. Raises LedgerClosed where the log has ended."""
+        self._require_open(0)
         before, index = self._before, self.next_index
         chunks = grown(before.status, index + 1)
         edited: dict[int, bytearray] = {}

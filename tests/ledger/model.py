@@ -88,6 +88,7 @@ class Model:
         self.asked: dict[int, Asked] = {}
         self.counts: dict[tuple[int, str, int], int] = {}
         self.submitted: set[bytes] = set()
+        self.closed = False
 
     # --- agencies ---
 
@@ -155,6 +156,7 @@ class Model:
         else:
             demand(self.offices[agency].suspended_by is None)
             demand(keys <= set(self.live(agency, "submit")))
+        demand(not self.closed or not any(isinstance(one, Issue | Attest | Send) for one in records))
         for kind in {kind_of(one) for one in records}:
             self._count(agency, kind, sum(kind_of(one) == kind for one in records), day, len(keys))
         ranges: list[tuple[int, Range]] = []

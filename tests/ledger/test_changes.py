@@ -26,6 +26,7 @@ ALL: list[tuple[Subject, ChangeBody]] = [
     (LEDGER, changes.AuthorityReplaced(authority_set(1, KEYS))),
     (LEDGER, changes.LogKeyAdded(log_key("log"))),
     (LEDGER, changes.LogKeyEnded(log_key("log"), 2**64 - 1)),
+    (LEDGER, changes.LedgerClosed(bytes(32), "next.example")),
     (LEDGER, changes.WitnessPolicyChanged("")),
     (LEDGER, changes.RulesRaised(2, 2**64 - 1)),
     (

@@ -24,6 +24,7 @@ from ledger.errors import (
     KeyStolen,
     KeyUnknown,
     KeyUse,
+    LedgerClosed,
     NotEntitled,
     RegistryConflict,
     SignatureInvalid,
@@ -64,6 +65,7 @@ from tests.ledger.world import (
     Keys,
     World,
     authority_set,
+    commitment,
     entitlement,
     log_key,
     new_key,
@@ -652,6 +654,44 @@ def test_log_keys_come_and_go() -> None:
     with pytest.raises(KeyReused):
         world.change(LEDGER, changes.LogKeyAdded(old))
     check_registry(world.state.registry)
+
+
+def test_a_ledger_is_closed_once_and_for_all() -> None:
+    world = World()
+    number = world.enrol()
+    following = changes.LedgerClosed(commitment("next"), "next.example")
+    with pytest.raises(ChangeRefused, match="follow itself"):
+        world.change(LEDGER, replace(following, genesis=world.genesis))
+    at = world.change(LEDGER, following)
+    closed = world.state.registry.ledger.closed
+    assert closed is not None
+    assert (closed.since, closed.genesis, closed.origin) == (at, following.genesis, "next.example")
+    with pytest.raises(ChangeRefused, match="once and for all"):
+        world.change(LEDGER, replace(following, origin="other.example"))
+    for enrolled_or_defined in (world.enrol, world.define_type):
+        with pytest.raises(LedgerClosed, match=r"takes nothing new.*next\.example"):
+            enrolled_or_defined()
+    world.add_keys(number, ["submit"])
+    world.change(agency(number), changes.AgencySuspended())
+    check_registry(world.state.registry)
+
+
+def test_a_closed_log_ends_with_its_last_key() -> None:
+    world = World()
+    world.change(LEDGER, changes.LedgerClosed(commitment("next"), "next.example"))
+    assert world.state.registry.ledger.end is None
+    size = world.state.size
+    with pytest.raises(ChangeRefused, match=f"below {size + 2} leaves"):
+        world.change(LEDGER, changes.LogKeyEnded(log_key("log"), size + 1))
+    draft = world.begin()
+    world.change(LEDGER, changes.LogKeyEnded(log_key("log"), size + 3), draft=draft)
+    world.change(LEDGER, changes.WitnessPolicyChanged(""), draft=draft)
+    with pytest.raises(LedgerClosed, match="ends with"):
+        world.change(LEDGER, changes.WitnessPolicyChanged(""), draft=draft)
+    world.seal(draft)
+    assert world.state.registry.ledger.end == world.state.size == size + 3
+    with pytest.raises(LedgerClosed):
+        world.idle()
 
 
 def test_rules_only_rise_and_only_ahead() -> None:

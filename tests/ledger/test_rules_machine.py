@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ledger import changes, rules
-from ledger.changes import AUTHORITY, Subject
+from ledger.changes import AUTHORITY, LEDGER, Subject
 from ledger.errors import SudurError
 from ledger.hashing import leaf_hash, merkle_root
 from ledger.leaves import NONE
@@ -111,7 +111,7 @@ class Ledger(RuleBasedStateMachine):
             parent,
             changes.Entitlement(tuple(sorted(roles)), tuple(sorted(types)), SIGNING[policy]),
         )
-        known = parent == AUTHORITY or parent in self.model.offices
+        known = not self.model.closed and (parent == AUTHORITY or parent in self.model.offices)
         index = self.attempt(
             known, lambda: self.world.change(Subject("agency", number), body, draft=self.draft)
         )
@@ -432,6 +432,15 @@ class Ledger(RuleBasedStateMachine):
         return Send(agency, recipient, commitment("asked"), kind, due, follows, NO_HASH)
 
     # --- blocks ---
+
+    @precondition(lambda self: len(self.model.offices) == AGENCIES)
+    @rule(itself=st.booleans())
+    def close(self, itself: bool) -> None:
+        genesis = self.world.genesis if itself else commitment("next")
+        body = changes.LedgerClosed(genesis, "next.example")
+        allowed = not itself and not self.model.closed
+        index = self.attempt(allowed, lambda: self.world.change(LEDGER, body, draft=self.draft))
+        self.model.closed |= index is not None
 
     @rule(later_ms=st.sampled_from([1, 1000, DAY_MS // 2, DAY_MS, 40 * DAY_MS]))
     def seal(self, later_ms: int) -> None:

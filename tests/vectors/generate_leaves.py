@@ -536,6 +536,7 @@ def registry() -> list[Case]:
         "log_keys": [{"vkey": vkey("log"), "added": "0", "last_size": None}],
         "witness_policy": [{"from": "0", "value": ""}],
         "rules": [{"from": "0", "value": 1}],
+        "closed": None,
     }
     agencies: list[dict[str, Any]] = []
     types: list[dict[str, Any]] = []
@@ -736,6 +737,37 @@ def registry() -> list[Case]:
     ledger["changed"] = "16"
     ledger["rules"].append({"from": "40", "value": 2})
     case("rules raised", good)
+
+    at = 18
+    following = {"genesis": b64(A), "origin": "ledger.example/next"}
+    closing = {"change": "ledger_closed", "subject": "ledger", "previous": "16", "successor": following}
+    itself = {**closing, "successor": {**following, "genesis": b64(genesis)}}
+    case("a ledger that is to follow itself", sign(itself, [third]), "CHANGE_REFUSED")
+    bare = {**closing, "successor": b64(A)}
+    case("a successor without its origin", sign(bare, [third]), "MALFORMED")
+    last = {"change": "log_key_ended", "subject": "ledger", "vkey": vkey("log"), "last_size": "100"}
+    case("the last log key ended", sign({**last, "previous": "16"}, [third]), "CHANGE_REFUSED")
+    ledger["changed"] = "18"
+    ledger["closed"] = {"from": "18", **following}
+    case("the ledger closed", sign(closing, [third]))
+
+    at = 20
+    again = {**closing, "previous": "18"}
+    case("closed again", sign(again, [third]), "CHANGE_REFUSED")
+    late = {
+        "change": "type_defined",
+        "subject": "type/2",
+        "previous": str(NONE),
+        "labels": {"en": "Late"},
+        "fields": [],
+    }
+    case("a type defined in a closed ledger", sign(late, [third]), "LEDGER_CLOSED")
+    ending = {**last, "previous": "18"}
+    short = {**ending, "last_size": "21"}
+    case("the end below that of its own block", sign(short, [third]), "CHANGE_REFUSED")
+    ledger["changed"] = "20"
+    ledger["log_keys"][0]["last_size"] = "22"
+    case("the last log key of a closed ledger ended", sign({**ending, "last_size": "22"}, [third]))
     return cases
 
 

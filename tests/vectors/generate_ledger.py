@@ -74,6 +74,7 @@ class Ledger:
             "log_keys": [{"vkey": vkey(), "added": "0", "last_size": None}],
             "witness_policy": [{"from": "0", "value": ""}],
             "rules": [{"from": "0", "value": 1}],
+            "closed": None,
         }
 
     @property
@@ -167,6 +168,25 @@ class Ledger:
         self.agencies[number - 1]["parent"].append({"from": str(at), "value": parent})
         self.agencies[number - 1]["changed"] = str(at)
 
+    def amend(self, **members: Any) -> int:
+        """A change of the ledger's own record; returns its index."""
+        at = self.next
+        body = {"subject": "ledger", "previous": self.ledger["changed"], **members}
+        self.block.append(registry_leaf(canonical(body), ROOT, self.genesis))
+        return at
+
+    def close(self) -> None:
+        following = {"genesis": b64(hash_of("next")), "origin": "ledger.example/next"}
+        at = str(self.amend(change="ledger_closed", successor=following))
+        self.ledger.update({"changed": at, "closed": {"from": at, **following}})
+
+    def end(self, more: int) -> None:
+        """End the only log key, ``more`` leaves above the next block's least size."""
+        last = str(self.next + 2 + more)
+        at = str(self.amend(change="log_key_ended", vkey=vkey(), last_size=last))
+        self.ledger["changed"] = at
+        self.ledger["log_keys"][0]["last_size"] = last
+
     def submit(self, agency: int, *records: bytes, by: Sequence[int] = (1,)) -> int:
         """A submission, claimed at the time of the last seal; returns its first record's index."""
         body = struct.pack(">BBII", 1, 0x20, agency, len(records)) + root([leaf_hash(one) for one in records])
@@ -197,8 +217,8 @@ class Ledger:
         self.exchanges[index] = [None, None, follows if reminds else None]
         return index
 
-    def answer(self, agency: int, subject: int, outcome: int) -> int:
-        index = self.submit(agency, answer(agency, subject, outcome))
+    def answer(self, agency: int, subject: int, outcome: int, by: Sequence[int] = (1,)) -> int:
+        index = self.submit(agency, answer(agency, subject, outcome), by=by)
         self.exchanges[subject][outcome != 1] = index
         return index
 
@@ -329,6 +349,29 @@ def blocks() -> list[Case]:
     log.steal(3, 1, 0)
     log.agencies[1]["affirmed"].pop()
     log.seal("the consulate's key turns out stolen, and its affirmation goes")
+
+    reopened = log.ask(1, 3, due=1)
+    log.seal("a request that is still open")
+    log.close()
+    log.seal("the ledger closed")
+    for desc, agency, record in (
+        ("an ISSUE in a closed ledger", 2, issue(2, "late")),
+        ("an ATTEST in a closed ledger", 1, attest(1, first, 2)),
+        ("a SEND in a closed ledger", 1, send(1, 3, 1, NONE)),
+    ):
+        log.submit(agency, record)
+        log.refused(desc, "LEDGER_CLOSED")
+    log.status(1, translated, translated, 2)
+    log.answer(3, reopened, 2, by=(2,))
+    log.seal("what stands is suspended, and what was asked is answered")
+    log.end(more=2)
+    log.seal("the last log key ended, with two leaves to go")
+    log.status(1, translated, log.next - 4, 0)
+    log.refused("a change that would stand beyond the end", "LEDGER_CLOSED")
+    log.statuses[translated] = 2
+    log.seal("one leaf to go")
+    log.seal("the end")
+    log.refused("a seal beyond the end", "LEDGER_CLOSED")
     return log.cases
 
 

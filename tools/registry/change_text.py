@@ -131,6 +131,12 @@ def _ledger_lines(body: change.ChangeBody, record: LedgerRecord | None) -> list[
     if isinstance(body, change.RulesRaised):
         before = None if record is None else str(record.rules.latest)
         return [f"Raise the rules from block {body.block} on", *_turn("version", before, str(body.rules))]
+    if isinstance(body, change.LedgerClosed):
+        return [
+            "Close the ledger, for ever: nothing new is issued, attested, sent, enrolled or defined in it",
+            f"  it is followed by {printable(body.origin)}",
+            f"  whose genesis is {body.genesis.hex()}",
+        ]
     raise AssertionError(body)
 
 

@@ -163,6 +163,9 @@ def _ledger_is_so(body: ChangeBody, view: RegistryView) -> bool:
         return ledger.witness_policy.latest == body.policy
     if isinstance(body, change.RulesRaised):
         return (body.block, body.rules) in ledger.rules.entries
+    if isinstance(body, change.LedgerClosed):
+        closed = ledger.closed
+        return closed is not None and (closed.genesis, closed.origin) == (body.genesis, body.origin)
     if isinstance(body, change.AuthorityReplaced):
         active = [one for one in ledger.authority_keys if one.ended is None]
         there = [(one.number, one.algorithm, one.public_key) for one in active]

@@ -13,6 +13,7 @@ from ledger.changes import (
     AuthorityKey,
     AuthorityReplaced,
     AuthoritySet,
+    LedgerClosed,
     LogKeyAdded,
     LogKeyEnded,
     RulesRaised,
@@ -20,7 +21,9 @@ from ledger.changes import (
 )
 from ledger.checkpoints import log_key
 from ledger.errors import FormatError
+from ledger.leaves import MAX_LEAF_SIZE
 from ledger.notes import VerifierKey
+from ledger.registry_changes import found
 from ledger.witness_policy import parse_policy
 from tools.errors import Usage
 from tools.files import read_file
@@ -132,7 +135,8 @@ def end_log_key(
     passphrase_file: PassphraseFile = None,
     as_json: Json_ = False,
 ) -> None:
-    """Say up to which size of the tree a log key signs. Another key must be there already.
+    """Say up to which size of the tree a log key signs. Another key must be there already, or the ledger
+    be closed: then the log ends with that size.
 
     Example: sudur authority end-log-key log.key.json --last-size 250000 --dir authority
     --node 127.0.0.1:7070
@@ -195,6 +199,40 @@ def raise_rules(
     )
 
 
+def close_ledger(
+    directory: Directory,
+    node: Node,
+    successor: Annotated[
+        Path,
+        typer.Option(
+            metavar="GENESIS.leaf",
+            exists=True,
+            dir_okay=False,
+            help="The genesis leaf of the ledger that follows this one.",
+        ),
+    ],
+    propose: Propose = None,
+    dry_run: DryRun = False,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json_ = False,
+) -> None:
+    """Close the ledger, for ever, and name the one that follows: verifiers' trust goes on to that one.
+
+    Nothing new is issued, attested or sent here after it. What stands can still be revoked, suspended,
+    affirmed and answered, and keys looked after. To end the log itself, end its last log key later.
+
+    Example: sudur authority close-ledger --successor next/genesis.leaf --dir authority
+    --node 127.0.0.1:7070 --propose close.proposal
+    """
+    following = found(read_file(successor, MAX_LEAF_SIZE))
+    body = LedgerClosed(following.genesis, following.ledger.origin)
+    carry_out(
+        How(directory, node, None, propose, dry_run, passphrase_file, as_json),
+        lambda _: Wish(LEDGER, body),
+        Report(lambda made: f"The ledger is closed at index {made.index}, followed by {body.origin}"),
+    )
+
+
 def _vkey(text: str, directory: Path) -> str:
     """A vkey, given as such or as the log's key file. Raises Usage, KeyFileError, NoteFormatError."""
     path = Path(text)
@@ -224,4 +262,5 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     end_log_key,
     witness_policy,
     raise_rules,
+    close_ledger,
 )

@@ -148,6 +148,11 @@ def ledger_lines(record: LedgerRecord) -> list[str]:
         lines.append(f"  log key {printable(key.vkey)}  {state}")
     policy = record.witness_policy.latest
     lines += [f"  witnesses: {printable(one)}" for one in policy.splitlines() if one.strip()]
+    closed = record.closed
+    if closed is not None:
+        next_one = f"{printable(closed.origin)} ({closed.genesis.hex()})"
+        lines.append(f"  closed at index {closed.since}; followed by {next_one}")
+        lines += [] if record.end is None else [f"  ends with {record.end} entries"]
     return lines
 
 
@@ -171,6 +176,8 @@ def ledger_json(record: LedgerRecord) -> dict[str, Json]:
         ],
         "log_keys": [{"vkey": one.vkey, "last_size": _index(one.last_size)} for one in record.log_keys],
         "witness_policy": record.witness_policy.latest,
+        "closed": None if record.closed is None else record.closed.to_json(),
+        "end": _index(record.end),
     }
 
 

@@ -61,6 +61,7 @@ RESOURCE_EXHAUSTED to a message above its size limit.
   SUBJECT_INVALID               FAILED_PRECONDITION  a record's subject is not one that it can speak of
   STATUS_FINAL                  FAILED_PRECONDITION  the subject's status can no longer change; `index`
   CHANGE_REFUSED                FAILED_PRECONDITION  the change would leave the registry inconsistent
+  LEDGER_CLOSED                 FAILED_PRECONDITION  the ledger takes nothing new; `fix` names the next one
   RULES_VERSION_UNKNOWN         FAILED_PRECONDITION  this node's software does not have these rules
   REFUSED_BY_PEER               FAILED_PRECONDITION  other members of the cluster hold it against the rules
   ENVELOPE_MISSING              FAILED_PRECONDITION  a record names an envelope not held here; put it first
