@@ -14,6 +14,7 @@ from typing import Final
 from ledger.canonical_json import Reader, base64_text, encode, parse
 from ledger.documents import Disclosure
 from ledger.errors import FormatError, PortableFormatError
+from ledger.leaves import leaf_type
 from ledger.receipts import MAX_RECEIPT, Receipt, disclosure_from_json, disclosure_to_json
 from ledger.records import Basis, Issue
 
@@ -61,10 +62,10 @@ class Presented:
 
 
 def parse_presented(data: bytes) -> Presented:
-    """Read ``extra``: the bytes of an ISSUE, or a document. Raises PortableFormatError, TooLarge."""
+    """Read ``extra``: the bytes of a leaf, or a document. Raises PortableFormatError, TooLarge."""
     try:
         if not data.startswith(b"{"):
-            Issue.decode(data)
+            leaf_type(data)
             return Presented(data, None)
         reader = Reader(parse(data, limit=MAX_RECEIPT, where=_WHERE), _WHERE)
         if reader.text("format") != _FORMAT:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from ledger.signatures import Signer
 from node.disk import DEFAULT_FLOOR
 from node.errors import NodeError
 from transport.certificates import TlsFiles
@@ -135,6 +136,9 @@ class Settings:
     ``tls`` is what gRPC and HTTP show to the public (None: both speak plaintext); with an authority
     in it, gRPC callers must show a certificate from there, while HTTP stays open to everyone, like
     what it serves. ``peer_tls`` is for the traffic between members, ``etcd_tls`` for that to etcd.
+
+    ``receipt_keys`` sign COSE receipts and status tokens: the first does, the others are published for what
+    they have signed.
     """
 
     data_dir: Path
@@ -151,6 +155,7 @@ class Settings:
     tls: TlsFiles | None = None
     peer_tls: TlsFiles | None = None
     etcd_tls: TlsFiles | None = None
+    receipt_keys: tuple[Signer, ...] = ()
 
     def __post_init__(self) -> None:
         if self.public_url.endswith("/") or (

@@ -11,6 +11,7 @@ from ledger.errors import WrongLedger
 from ledger.hashing import leaf_hash
 from ledger.signatures import Signer
 from node.config import Settings
+from node.doors.portable import ReceiptSigning
 from node.doors.serving import Running, Served, open_doors, serve
 from node.errors import NotFound
 from node.letters.keeping import kept_letters
@@ -66,6 +67,7 @@ async def start_node(
                     stop_writing=ledger.sequencer.stop,
                     trouble=lambda: ledger.sequencer.fault,
                     usage=lambda: kept.usage,
+                    receipts=ReceiptSigning.stated(settings.receipt_keys, signers, ledger),
                 )
                 async with serve(doors, served):
                     yield RunningNode(ledger, doors.grpc, doors.http, doors.resources_url)

@@ -165,6 +165,13 @@ class ClusterMember:
         return self._fault
 
     @property
+    def behind(self) -> str:
+        """Why this copy may not be the newest there is: it neither leads nor follows. Empty when it does."""
+        if self.leads:
+            return ""
+        return self.alarm or ("" if self._fault is None else str(self._fault))
+
+    @property
     def alarm(self) -> str:
         """What an operator has to look at; empty when nothing."""
         fault = self._stray if isinstance(self._stray, MemberUnknown) else self._fault

@@ -30,6 +30,7 @@ from node.cluster.rounds import Rounds
 from node.config import Address, Settings
 from node.disk import make_directories
 from node.doors.grpc_api import SOFTWARE_VERSION
+from node.doors.portable import ReceiptSigning
 from node.doors.serving import Running, Served, open_doors, serve
 from node.doors.waiting import waiting
 from node.errors import NodeError, NoLeader, NotFound, RetryableError, StoreBehindMark
@@ -150,6 +151,8 @@ async def start_member(
             usage=lambda: kept.usage,
             forward=forwarding,
             cluster=Overview(member, etcd, SOFTWARE_VERSION),
+            receipts=ReceiptSigning.stated(settings.receipt_keys, signers, copy),
+            behind=lambda: member.behind,
         )
         async with serve(doors, served) as for_members:
             door.serve_ledger(for_members)

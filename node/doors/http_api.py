@@ -10,16 +10,14 @@ import asyncio
 import json
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from fastapi import FastAPI, Path, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BeforeValidator
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from ledger.canonical_json import Json
-from ledger.changes import MAX_AGENCY
 from ledger.errors import FormatError, SudurError
 from ledger.inquiries import MAX_SENDS, as_of_json, referred_json, sent_json
 from ledger.reports import figures_csv, figures_json, report
@@ -27,45 +25,17 @@ from node.copying.mirror import Mirror
 from node.doors import http_models as models
 from node.doors import inquiry_models as shown
 from node.doors.grpc_api import SOFTWARE_VERSION
-from node.doors.http_edge import PROBLEM, fault, problem, problem_of
+from node.doors.http_edge import fault, problem, problem_of
+from node.doors.http_paths import CSV, ERRORS, AgencyNumber, Number, ReferenceNumber, Root, TilePath, raw
 from node.doors.inquiries import AgencyFigures, Inquiries
+from node.doors.portable import PortableProofs
+from node.doors.portable_http import add_portable
 from node.doors.reads import Reads
 from node.doors.resources import BYTES, IMMUTABLE, JSON, NEVER, NEWEST, TEXT, Resource, Resources
 from node.metrics import MEDIA_TYPE, Metrics
 
-CSV: Final = "text/csv; charset=utf-8"
 A_DAY: Final = "public, max-age=86400"
 """For decoded entries: the leaf never changes, but how it is shown may with the software."""
-_MOST: Final = 2**64 - 1
-
-
-def _decimal(text: object) -> int:
-    """A number in its one decimal form: no sign, no space, no leading zero."""
-    canonical = isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= 20
-    if not canonical or (str(text)[0] == "0" and text != "0"):
-        raise ValueError("a decimal number without leading zeros is expected")
-    return int(str(text))
-
-
-Number = Annotated[int, BeforeValidator(_decimal), Path(ge=0, le=_MOST, examples=[1024])]
-AgencyNumber = Annotated[int, BeforeValidator(_decimal), Path(ge=0, le=MAX_AGENCY, examples=[7])]
-ReferenceNumber = Annotated[str, Path(description="index and check digits", examples=["101754"])]
-Root = Annotated[str, Path(description="64 hexadecimal digits")]
-TilePath = Annotated[str, Path(description="<N>[.p/<W>] as in C2SP tlog-tiles", examples=["x001/x234/067"])]
-
-_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    code: {"model": models.Problem, "content": {PROBLEM: {}}, "description": text}
-    for code, text in (
-        (400, "The path is not in its one form"),
-        (404, "Not here, or not yet"),
-        (422, "A number is not one"),
-    )
-}
-
-
-def _raw(media_type: str, text: str) -> dict[int | str, dict[str, Any]]:
-    schema = {"type": "string"} if media_type in (TEXT, CSV) else {"type": "string", "format": "binary"}
-    return {200: {"description": text, "content": {media_type: {"schema": schema}}}, **_ERRORS}
 
 
 def make_app(
@@ -74,6 +44,7 @@ def make_app(
     resources: Resources,
     metrics: Metrics,
     readiness: Callable[[], list[str]],
+    portable: PortableProofs,
     mirror: Mirror | None = None,
 ) -> FastAPI:
     """The application of one node. ``readiness`` gives the reasons why no submission is taken now."""
@@ -91,6 +62,7 @@ def make_app(
     _add_static(app, resources)
     _add_json(app, reads, metrics)
     _add_inquiries(app, inquiries)
+    add_portable(app, portable, metrics)
     _add_operations(app, reads, metrics, readiness, mirror)
     return app
 
@@ -129,7 +101,7 @@ def _json(model: models.Model, cache: str, status: int = 200) -> Response:
 def _add_static(app: FastAPI, resources: Resources) -> None:
     def get(path: str, media_type: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return app.get(
-            path, tags=["static"], summary=text, responses=_raw(media_type, text), response_class=Response
+            path, tags=["static"], summary=text, responses=raw(media_type, text), response_class=Response
         )
 
     @get("/checkpoint", TEXT, "The newest published checkpoint: enough witnesses have cosigned it")
@@ -181,7 +153,7 @@ def _add_json(app: FastAPI, reads: Reads, metrics: Metrics) -> None:
     def get(
         path: str, model: type[models.Model], text: str
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        return app.get(path, tags=["json"], summary=text, response_model=model, responses=_ERRORS)
+        return app.get(path, tags=["json"], summary=text, response_model=model, responses=ERRORS)
 
     @get("/v1/ledger", models.LedgerInfo, "Which ledger this is and where it stands")
     async def ledger() -> Response:
@@ -260,7 +232,7 @@ def _add_inquiries(app: FastAPI, inquiries: Inquiries) -> None:
     def get(
         path: str, model: type[models.Model], text: str
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        return app.get(path, tags=["inquiries"], summary=text, response_model=model, responses=_ERRORS)
+        return app.get(path, tags=["inquiries"], summary=text, response_model=model, responses=ERRORS)
 
     @get("/v1/reference/{number}", shown.ReferenceAnswer, "What the leaf with a reference number is")
     async def reference(number: ReferenceNumber) -> Response:
@@ -286,7 +258,7 @@ def _add_inquiries(app: FastAPI, inquiries: Inquiries) -> None:
         "/v1/figures/{agency}/csv",
         tags=["inquiries"],
         summary="Its counters as rows for a spreadsheet",
-        responses=_raw(CSV, "One row a counter"),
+        responses=raw(CSV, "One row a counter"),
         response_class=Response,
     )
     async def figures_rows(agency: AgencyNumber) -> Response:

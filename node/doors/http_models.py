@@ -345,6 +345,26 @@ class InclusionAnswer(Model):
     checkpoint: Note
 
 
+class StatusListEntry(Model):
+    """Where the status stands in a status list token: `idx` in the list of the token at `uri`."""
+
+    idx: int = Field(ge=0, le=65_535, examples=[1017])
+    uri: str = Field(examples=["https://ledger.example/status/token/0"])
+
+
+class StatusClaim(Model):
+    """What a `status` claim holds (IETF Token Status List)."""
+
+    status_list: StatusListEntry
+
+
+class ReceiptAnswer(InclusionAnswer):
+    """A leaf with its proof under the newest published checkpoint. `status` is null for what has none."""
+
+    leaf: str = Field(description="the leaf's bytes, base64")
+    status: StatusClaim | None
+
+
 class ConsistencyAnswer(Model):
     """That the older tree is the beginning of the newer (RFC 6962, 2.1.2)."""
 

@@ -16,6 +16,7 @@ from typing import Final
 
 import structlog
 
+from node.clock import SystemClock
 from node.config import UNLIMITED, Address, Settings
 from node.copying.mirror import Mirror
 from node.disk import free_bytes
@@ -26,6 +27,7 @@ from node.doors.http_edge import Edge
 from node.doors.http_server import HttpServer, listen_at
 from node.doors.inquiries import Inquiries
 from node.doors.limits import CallerLimits
+from node.doors.portable import PortableProofs, ReceiptSigning
 from node.doors.reads import Reads
 from node.doors.releases import Releases
 from node.doors.resources import Resources
@@ -104,7 +106,8 @@ class Served:
     ``stop_writing`` ends whoever brings the ledger forward, after the block in work; it blocks. ``trouble``
     says why no submission is taken (None: one is), which the health service says too, unless
     ``always_healthy``. ``usage``: of the envelopes held. ``mirror`` is there for a mirror, ``forward`` and
-    ``cluster`` for a member of a cluster, which may not lead.
+    ``cluster`` for a member of a cluster, which may not lead. ``receipts``: for a node that signs any;
+    ``behind`` says why its copy may not be the newest there is.
     """
 
     copy: LedgerCopy
@@ -117,6 +120,8 @@ class Served:
     mirror: Mirror | None = None
     forward: Forward | None = None
     cluster: Callable[[], ledger_pb2.GetClusterResponse] | None = None
+    receipts: ReceiptSigning | None = None
+    behind: Callable[[], str] = lambda: ""
 
 
 @contextlib.asynccontextmanager
@@ -159,7 +164,10 @@ async def serve(doors: Doors, served: Served) -> AsyncIterator[LedgerServicer]:
             served.cluster,
         )
 
-    app = make_app(reads, inquiries, Resources(served.copy, reads), metrics, unready, served.mirror)
+    portable = PortableProofs(
+        served.copy, reads, served.receipts, doors.resources_url, SystemClock().now_ms, served.behind
+    )
+    app = make_app(reads, inquiries, Resources(served.copy, reads), metrics, unready, portable, served.mirror)
     http_server = HttpServer(Edge(app, metrics, limits), settings.http_limits, doors.tls)
     await grpc_server.set_serving(True)
     await grpc_server.start(servicer(limits, writes))
