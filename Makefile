@@ -65,7 +65,7 @@ fuzz: $(STAMP) ## fuzz every parser, guided by coverage: FUZZ_ARGS="--seconds 60
 # --- checking ----------------------------------------------------------------------------------
 
 .PHONY: test
-test: check etcd ## everything: style, types, import contracts, generated code, all tests
+test: check etcd go ## everything: style, types, import contracts, generated code, all tests
 	@echo "test: pytest, two files at a time"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
@@ -92,6 +92,10 @@ imports: $(STAMP) ## who may import whom
 .PHONY: etcd
 etcd: ## install etcd, which the cluster's tests start, if it is missing (Debian and its like)
 	@bash .ci/etcd
+
+.PHONY: go
+go: ## install Go, with which others' client is built, if it is missing (Debian and its like)
+	@bash .ci/go
 
 # --- generated code ----------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""Our resources, read by programs that others wrote."""
