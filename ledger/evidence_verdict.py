@@ -74,10 +74,10 @@ def verify_evidence(evidence: Evidence, trust: Trust | None) -> Breach:
     breach = evidence.breach
     first = breach.small if isinstance(breach, Fork) else breach.checkpoint
     ledger = _accused(first, evidence.genesis, trust)
-    signed = _open(first, ledger)
+    signed = open_by_keys(first, ledger)
     heads = [signed]
     if isinstance(breach, Fork):
-        heads.append(_open(breach.large, ledger))
+        heads.append(open_by_keys(breach.large, ledger))
     _check_genesis(evidence.genesis, heads)
     if isinstance(breach, Fork):
         kind, what = "fork", _judge_fork(breach, *heads)
@@ -138,8 +138,11 @@ def _named_by(leaf: bytes) -> TrustedLedger:
     return TrustedLedger.founded(registry.genesis, record.origin, keys, training=record.training)
 
 
-def _open(note: bytes, ledger: TrustedLedger) -> SignedCheckpoint:
-    """By trust, but for the head that the trust file was renewed by: that may be the one face of a fork."""
+def open_by_keys(note: bytes, ledger: TrustedLedger) -> SignedCheckpoint:
+    """Open a checkpoint by a ledger's keys alone, and not by the head that the trust file was renewed by.
+
+    That head may be the one face of a fork, and this the other. Raises what TrustedLedger.open raises.
+    """
     return replace(ledger, head=None).open(note)
 
 

@@ -37,6 +37,9 @@ _CAPS: Final = (
     ("v1/figures/", 128 << 20),
     ("v1/", 1 << 20),
 )
+_WITNESSED: Final = "/checkpoint"
+"""Under a name of the log's: the newest that a witness has cosigned."""
+_MAX_NOTE: Final = 1 << 20
 _CHANGING: Final = ("checkpoint", "status/events/", "v1/")
 _HOST: Final = re.compile(rb"[A-Za-z0-9_.:-]+")
 _CACHE_BYTES: Final = 64 << 20
@@ -215,6 +218,8 @@ class HttpResources:
 
 def cap_of(path: str) -> int:
     """The most bytes that the resource at ``path`` can have; 0 for what no ledger serves."""
+    if path.endswith(_WITNESSED):
+        return _MAX_NOTE
     return next((cap for prefix, cap in _CAPS if path.startswith(prefix)), 0)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import Annotated, Final, NoReturn
 
 import typer
 
@@ -11,13 +12,17 @@ from ledger.canonical_json import Json
 from ledger.errors import EvidenceIncomplete, SudurError, TrustFormatError
 from ledger.evidence import MAX_EVIDENCE, BrokenBlock, Evidence, Fork, parse_evidence
 from ledger.evidence_verdict import Breach, verify_evidence
-from tools.errors import EXIT_CANNOT_TELL, EXIT_NOT_GENUINE, EXIT_OK, CannotTell, FileProblem
+from ledger.trust import Trust
+from tools.audit.engine import AuditedLog
+from tools.audit.errors import BlockBroken
+from tools.audit.sources import open_source
+from tools.errors import EXIT_CANNOT_TELL, EXIT_NOT_GENUINE, EXIT_OK, CannotTell, FileProblem, Usage
 from tools.files import read_file
 from tools.options import Json_
-from tools.pinning import load_trust
+from tools.pinning import ledger_of, load_trust
 from tools.ui import emit_json, printable, say
 
-_MEANINGS = {
+_MEANINGS: Final = {
     "fork": "It has shown different histories to different people, and signed both.",
     "unsealed head": "It has signed a state in which nothing says what was revoked.",
     "broken block": "It has taken into the ledger, and signed, what the ledger's rules do not permit.",
@@ -38,9 +43,16 @@ def verify_evidence_file(
             " names, and you have to compare its fingerprint with the ledger's.",
         ),
     ] = None,
+    audit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL|DIR",
+            help="Where the file alone does not decide: replay the log from there, to see.",
+        ),
+    ] = None,
     as_json: Json_ = False,
 ) -> None:
-    """Say what an evidence file proves against a log, and whether it does; with no network at all.
+    """Say what an evidence file proves against a log, and whether it does; without --audit, with no network.
 
     Exit codes: 0 it proves that the log's keys signed what no honest log signs; 1 it proves nothing; 2 the
     file alone does not decide (it says what would); 64 wrong usage.
@@ -56,6 +68,8 @@ def verify_evidence_file(
         evidence = parse_evidence(data)
         breach = verify_evidence(evidence, known)
     except EvidenceIncomplete as incomplete:
+        if audit is not None:
+            _replay(evidence, known, audit, as_json)
         _answer(as_json, {"proven": None, "why": str(incomplete)}, _undecided(incomplete))
         raise typer.Exit(EXIT_CANNOT_TELL) from None
     except SudurError as error:
@@ -63,6 +77,31 @@ def verify_evidence_file(
         raise typer.Exit(EXIT_NOT_GENUINE) from None
     _answer(as_json, breach_json(breach), proven_text(breach, evidence))
     raise typer.Exit(EXIT_OK)
+
+
+def _replay(evidence: Evidence, trust: Trust | None, where: str, as_json: bool) -> NoReturn:
+    """Replay the log up to the head in question. Raises typer.Exit, and what an audit raises."""
+    if trust is None:
+        raise Usage("a replay needs to know whose log it is", where="--audit", fix="give --trust, too")
+    assert isinstance(evidence.breach, BrokenBlock), "of the others the file alone decides"
+    note = evidence.breach.checkpoint
+    ledger = ledger_of(trust, note)
+    source = open_source(where)
+    try:
+        with TemporaryDirectory() as directory, AuditedLog.open(Path(directory), ledger) as log:
+            signed = log.open_note(note)
+            try:
+                log.advance(source, signed)
+            except BlockBroken as broken:
+                value: Json = {"proven": True, "by": "replay", "where": broken.where, "what": broken.what}
+                _answer(as_json, value, f"PROVEN by a replay: {printable(str(broken))}")
+                raise typer.Exit(EXIT_OK) from None
+            size = signed.checkpoint.size
+    finally:
+        source.close()
+    why = f"the log was replayed up to size {size}, and every block of it is in order"
+    _answer(as_json, {"proven": False, "by": "replay", "why": why}, f"PROVES NOTHING: {why}")
+    raise typer.Exit(EXIT_NOT_GENUINE)
 
 
 def breach_json(breach: Breach) -> Json:

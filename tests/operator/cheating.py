@@ -13,19 +13,21 @@ from typing import Any
 
 from ledger import rules
 from ledger.checkpoints import Checkpoint, SignedCheckpoint, sign_checkpoint
+from ledger.cosignatures import witness_key
 from ledger.errors import BlockRefused
 from ledger.evidence import Evidence
 from ledger.evidence_making import prove_block, refusal
-from ledger.hashing import leaf_hash
+from ledger.hashing import leaf_hash, leaf_hashes
 from ledger.leaves import LeafType
-from ledger.notes import VerifierKey
+from ledger.notes import NamedSigner, VerifierKey
 from ledger.records import Issue, Status, StatusChange, parse_record
-from ledger.resources import LogTiles
+from ledger.resources import CHECKPOINT, LogTiles, checkpoint_path
 from ledger.rules_v1 import Draft
 from ledger.seals import Seal
 from ledger.state import State, Transition
 from ledger.submissions import Submission
-from ledger.tiles import TileNodeReader
+from ledger.tiles import TILE_WIDTH, TileNodeReader, encode_bundle, entries_path
+from ledger.tree import Tree
 from ledger.trust import Trust, TrustedLedger
 from tests.ledger.static import StaticLedger
 from tests.ledger.world import ORIGIN, MemoryReader, World, log_key, signer
@@ -67,6 +69,8 @@ class Books(World):
 
     static: StaticLedger = field(default_factory=lambda: StaticLedger(ORIGIN, [signer("log")]))
     sealed: list[Transition] = field(default_factory=list)
+    policy: str = ""
+    """The witness policy of the trust file that others have."""
 
     def commit(self, transition: Transition) -> Transition:
         self.reader.take(transition)
@@ -101,12 +105,32 @@ class Books(World):
         """A head of any size of its tree, block's end or not."""
         return self.sign(Checkpoint(self.origin, size, self.static.root_at(size)))
 
-    def trusted(self, witness_policy: str = "") -> TrustedLedger:
-        key = VerifierKey.parse(log_key("log", self.origin))
-        return TrustedLedger.founded(leaf_hash(self.static.leaves[0]), self.origin, (key,), witness_policy)
+    def serve_size(self, size: int) -> None:
+        """Sign a head of any size, and serve it as the newest with the tree under it."""
+        tree, tiles = Tree.empty().append(leaf_hashes(self.static.leaves[:size]))
+        for tile in tiles:
+            self.static.files[tile.id.path()] = tile.data
+        for number in range(-(-size // TILE_WIDTH)):
+            bundle = self.static.leaves[number * TILE_WIDTH : min((number + 1) * TILE_WIDTH, size)]
+            self.static.files[entries_path(number, len(bundle))] = encode_bundle(bundle)
+        note = self.sign(Checkpoint(self.origin, size, tree.root()))
+        self.static.files[CHECKPOINT] = self.static.files[checkpoint_path(size)] = note
 
-    def trust(self, witness_policy: str = "") -> Trust:
-        return Trust((self.trusted(witness_policy),))
+    # --- what others trust ---
+
+    def policy_of(self, *witnesses: NamedSigner) -> str:
+        """A policy that asks for all of these."""
+        keys = [(one.name, witness_key(one.name, one.signer.public_key)) for one in witnesses]
+        lines = [f"witness w{i} {key.format()}" for i, (_, key) in enumerate(keys)]
+        names = " ".join(f"w{i}" for i in range(len(keys)))
+        return "\n".join([*lines, f"group all-of-them all {names}", "quorum all-of-them", ""])
+
+    def trusted(self) -> TrustedLedger:
+        key = VerifierKey.parse(log_key("log", self.origin))
+        return TrustedLedger.founded(leaf_hash(self.static.leaves[0]), self.origin, (key,), self.policy)
+
+    def trust(self) -> Trust:
+        return Trust((self.trusted(),))
 
     def opened(self, note: bytes | None = None) -> SignedCheckpoint:
         return self.trusted().open(note or self.static.checkpoint)

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from ledger import rules
 from ledger.evidence import parse_evidence
+from ledger.evidence_making import Refused, prove_block
 from ledger.evidence_verdict import Breach
 from ledger.resources import CHECKPOINT
+from tests.ledger.world import MemoryReader
 from tests.operator.attacks import NEEDS_REPLAY, PROVEN, books
 from tests.operator.cheating import Books
 from tests.operator.serving import served
-from tools.audit.accusing import evidence_of, judged, write_evidence
+from tools.audit.accusing import judged, keep_evidence, write_evidence
 from tools.audit.engine import AuditedLog
 from tools.audit.errors import LogLied
 from tools.cli import run
@@ -28,7 +31,7 @@ def found_by_audit(made: Books, directory: Path) -> Path:
     ):
         with pytest.raises(LogLied) as caught:
             log.advance(resources, log.open_note(resources.fetch(CHECKPOINT)))
-        return write_evidence(directory, evidence_of(caught.value, resources))
+        return keep_evidence(log, caught.value, resources)
 
 
 def trust_file(made: Books, directory: Path) -> str:
@@ -65,6 +68,32 @@ def test_what_takes_counting_is_found_and_said_to_need_a_replay(
     told = capsys.readouterr().out
     assert "NOT DECIDED" in told
     assert f"up to size {made.size}" in told
+    with served(made.static.files.get) as url:
+        options = ["--trust", trust_file(made, tmp_path), "--audit", url]
+        assert run(["verify-evidence", str(path), *options]) == 0
+    assert "PROVEN by a replay" in capsys.readouterr().out
+    assert run(["verify-evidence", str(path), "--audit", url]) == 64
+
+
+def test_a_replay_clears_an_honest_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Somebody accuses a block that is in order."""
+    made = books()
+    blocks = made.blocks
+    copy = MemoryReader()
+    for leaves in blocks[:-1]:
+        copy.take(rules.apply(copy.state, copy, leaves))
+    before = copy.state
+    assert before is not None
+    seal, genesis = copy.leaves[-1], copy.leaves[0]
+    accused = Refused(before, genesis, seal, blocks[-1], {}, {}, "it was forged, believe me")
+    evidence = prove_block(accused, made.opened(), made.nodes())
+    path = write_evidence(tmp_path, evidence)
+    assert run(["verify-evidence", str(path)]) == 2
+    assert "nothing that the file proves stands against the block" in capsys.readouterr().out
+    with served(made.static.files.get) as url:
+        options = ["--trust", trust_file(made, tmp_path), "--audit", url]
+        assert run(["verify-evidence", str(path), *options]) == 1
+    assert "every block of it is in order" in capsys.readouterr().out
 
 
 def test_the_same_evidence_is_the_same_file(tmp_path: Path) -> None:
@@ -73,4 +102,4 @@ def test_the_same_evidence_is_the_same_file(tmp_path: Path) -> None:
     one = found_by_audit(made, tmp_path)
     other = found_by_audit(made, tmp_path)
     assert one == other
-    assert len(list(tmp_path.glob("*.evidence.json"))) == 1
+    assert len(list(one.parent.iterdir())) == 1

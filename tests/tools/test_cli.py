@@ -70,6 +70,7 @@ COMMANDS = [
     ["node", "fsck"],
     ["verify"],
     ["verify-evidence"],
+    ["audit", "compare"],
     ["lookup"],
     ["figures"],
     ["log"],

@@ -18,27 +18,63 @@ from ledger.receipts import ProvenLeaf
 from ledger.resources import LogTiles, Resources, fetch_leaves
 from ledger.tiles import NodeReader, TileNodeReader
 from ledger.trust import Trust, TrustedLedger
+from tools.audit.engine import AuditedLog
 from tools.audit.errors import BlockBroken, EndsAmidBlock, HistoryForked, LogLied
 from tools.files import make_private_directory, write_file
 
+DIRECTORY: Final = "evidence"
+"""Below an audit's directory."""
 SUFFIX: Final = ".evidence.json"
 
 
-def evidence_of(lied: LogLied, resources: Resources) -> Evidence:
-    """The evidence of what an audit found, with the paths that it needs read from ``resources``.
+def keep_evidence(log: AuditedLog, lied: LogLied, resources: Resources) -> Path:
+    """Write what an audit found below its directory; returns the file.
+
+    Where the server does not show what the evidence needs, the signed checkpoints alone are kept: another
+    server's tiles may complete them, with ``sudur audit compare``.
+    """
+    directory = log.directory / DIRECTORY
+    try:
+        evidence = evidence_of(log, lied, resources)
+        judged(evidence, log.trusted)
+    except SudurError:
+        return _keep_notes(directory, lied)
+    return write_evidence(directory, evidence)
+
+
+def evidence_of(log: AuditedLog, lied: LogLied, resources: Resources) -> Evidence:
+    """The evidence of what an audit found; paths come from what was replayed, or else from ``resources``.
 
     Raises ProofInvalid and what fetching raises, when the server does not serve the tree that was signed.
     """
     signed = lied.signed
-    nodes = TileNodeReader(LogTiles(resources), signed.checkpoint.size)
     if isinstance(lied, BlockBroken):
-        return prove_block(lied.refusal, signed, nodes)
+        return prove_block(lied.refusal, signed, _served(signed, resources))
     if isinstance(lied, HistoryForked):
-        fork = Fork(lied.earlier.data, signed.data, lied.root, lied.path)
-        return Evidence(genesis_under(signed, nodes, resources), fork)
+        genesis = _replayed_genesis(log, lied.earlier) or _replayed_genesis(log, signed)
+        genesis = genesis or genesis_under(signed, _served(signed, resources), resources)
+        return Evidence(genesis, Fork(lied.earlier.data, signed.data, lied.root, lied.path))
     assert isinstance(lied, EndsAmidBlock)
-    last = prove_leaf(signed, nodes, signed.checkpoint.size - 1, lied.leaf)
-    return Evidence(genesis_under(signed, nodes, resources), UnsealedHead(signed.data, last))
+    size = signed.checkpoint.size
+    nodes = log.nodes(size) if _is_replayed(log, signed) else _served(signed, resources)
+    last = prove_leaf(signed, nodes, size - 1, lied.leaf)
+    genesis = _replayed_genesis(log, signed) or genesis_under(signed, nodes, resources)
+    return Evidence(genesis, UnsealedHead(signed.data, last))
+
+
+def _served(signed: SignedCheckpoint, resources: Resources) -> NodeReader:
+    return TileNodeReader(LogTiles(resources), signed.checkpoint.size)
+
+
+def _is_replayed(log: AuditedLog, signed: SignedCheckpoint) -> bool:
+    checkpoint = signed.checkpoint
+    return 0 < checkpoint.size <= log.size and log.root_at(checkpoint.size) == checkpoint.root
+
+
+def _replayed_genesis(log: AuditedLog, signed: SignedCheckpoint) -> ProvenLeaf | None:
+    if not _is_replayed(log, signed):
+        return None
+    return prove_leaf(signed, log.nodes(signed.checkpoint.size), 0, log.leaf(0))
 
 
 def genesis_under(signed: SignedCheckpoint, nodes: NodeReader, resources: Resources) -> ProvenLeaf | None:
@@ -66,4 +102,15 @@ def write_evidence(directory: Path, evidence: Evidence) -> Path:
     make_private_directory(directory)
     path = directory / name
     write_file(path, data)
+    return path
+
+
+def _keep_notes(directory: Path, lied: LogLied) -> Path:
+    notes = [lied.signed.data]
+    if isinstance(lied, HistoryForked):
+        notes.insert(0, lied.earlier.data)
+    make_private_directory(directory)
+    for note in notes:
+        path = directory / f"{lied.code.lower()}-{hashlib.sha256(note).hexdigest()[:16]}.note"
+        write_file(path, note)
     return path

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ledger.trust import TrustedLedger
+from tools.audit.compare_command import compare_sources
 from tools.audit.engine import AuditedLog, forget_replayed, wall_ms
 from tools.audit.rounds import Rounds
 from tools.audit.sources import open_source
@@ -17,6 +18,7 @@ from tools.pinning import load_trust, only_ledger
 from tools.ui import emit_json, say
 
 app = group_with_default("run", help="Audit a whole ledger: replay every entry, recompute every root.")
+app.command(name="compare")(compare_sources)
 
 StateDirectory = Annotated[
     Path,

@@ -18,9 +18,9 @@ from ledger.errors import (
 )
 from ledger.resources import CHECKPOINT, Resources, checkpoint_path
 from ledger.state import State
+from tools.audit.accusing import keep_evidence
 from tools.audit.engine import AuditedLog, Feed, Watch
 from tools.audit.errors import LogLied, ServedWrong
-from tools.audit.evidence_files import keep_evidence
 from tools.audit.feed import fetched, portions
 from tools.audit.report import Finding, Report, Severity
 from tools.audit.served_state import ServedFigures, ServedState
@@ -74,7 +74,7 @@ class Rounds:
         try:
             self._audit(report)
         except LogLied as error:
-            report.findings.append(Finding.of(Severity.LIE, error, keep_evidence(log.directory, error)))
+            report.findings.append(Finding.of(Severity.LIE, error, keep_evidence(log, error, self._source)))
         except _UNSURE as error:
             report.findings.append(Finding.of(Severity.DOUBT, error))
         except (ServedWrong, VerificationError, FormatError, AnswerWrong, NotFound) as error:

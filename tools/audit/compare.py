@@ -1,0 +1,181 @@
+"""Holds all the checkpoints that anybody shows of one log against each other.
+
+Each is proven to be the beginning of the largest one, so that all pairs are; what cannot be made one history
+becomes evidence. Who is behind, and what nobody can show, is said, too: a log that withholds a tree has not
+been shown to be honest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from ledger.checkpoints import SignedCheckpoint
+from ledger.cosignatures import verify_cosignatures
+from ledger.errors import FormatError, SudurError
+from ledger.evidence import Evidence
+from ledger.evidence_making import prove_fork, prove_leaf, prove_unsealed
+from ledger.receipts import ProvenLeaf
+from ledger.resources import LogTiles, fetch_leaves
+from ledger.seals import Seal
+from ledger.tiles import NodeReader, TileNodeReader
+from ledger.trust import TrustedLedger
+from tools.audit.accusing import genesis_under
+from tools.audit.shown import Source
+
+CLOCK_MS: Final = 5 * 60_000
+"""A seal may be so far ahead of a witness's clock."""
+
+Servers: TypeAlias = Sequence[Source]
+
+
+@dataclass(slots=True)
+class History:
+    """Checkpoints that are of one tree, the largest first."""
+
+    heads: list[SignedCheckpoint] = field(default_factory=list)
+
+    @property
+    def top(self) -> SignedCheckpoint:
+        return self.heads[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest that a source shows. ``behind``: leaves less than the largest that anybody shows.
+
+    ``sealed_ms``: its seal's time, None when nobody shows that. ``cosigned_s``: the newest cosignature of a
+    witness that the policy names.
+    """
+
+    source: Source
+    signed: SignedCheckpoint
+    behind: int
+    sealed_ms: int | None
+    cosigned_s: int | None
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What comes of it. ``evidence``: each proves that the log lied; ``unshown``: what nobody could prove."""
+
+    histories: list[History] = field(default_factory=list)
+    newest: list[Newest] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
+    unshown: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+
+
+def compare(sources: Sequence[Source], ledger: TrustedLedger) -> Comparison:
+    """Compare all that the sources show. Costs a consistency proof a checkpoint, a few tiles each."""
+    found = Comparison()
+    servers = [one for one in sources if one.resources is not None]
+    heads: dict[bytes, SignedCheckpoint] = {}
+    for source in sources:
+        for signed in source.heads:
+            heads.setdefault(signed.note.text, signed)
+    for signed in sorted(heads.values(), key=lambda one: -one.checkpoint.size):
+        _place(signed, found, servers)
+    largest = max((one.checkpoint.size for one in heads.values()), default=0)
+    seals = {text: _seal(signed, servers, found) for text, signed in heads.items()}
+    for source in sources:
+        if source.heads:
+            signed = max(source.heads, key=lambda one: one.checkpoint.size)
+            seal, cosigned = seals[signed.note.text], _cosigned(signed, ledger)
+            sealed_ms = None if seal is None else seal.time_ms
+            behind = largest - signed.checkpoint.size
+            found.newest.append(Newest(source, signed, behind, sealed_ms, cosigned))
+            if seal is not None and cosigned is not None and seal.time_ms > cosigned * 1000 + CLOCK_MS:
+                found.doubts.append(
+                    f"{source.name}: the seal of size {signed.checkpoint.size} lies"
+                    f" {seal.time_ms // 1000 - cosigned} s after the witness's clock when it cosigned it"
+                )
+    return found
+
+
+def _place(signed: SignedCheckpoint, found: Comparison, servers: Servers) -> None:
+    """Into the history that it is of; into one of its own if it is shown to be of none."""
+    unshown = []
+    for history in found.histories:
+        related = _related(signed, history.top, servers)
+        if related is True:
+            history.heads.append(signed)
+            return
+        if isinstance(related, Evidence):
+            found.evidence.append(related)
+        else:
+            unshown.append(
+                f"nobody shows whether the checkpoint of {signed.checkpoint.size} leaves is of the tree of"
+                f" {history.top.checkpoint.size}: {related}"
+            )
+    found.unshown += unshown
+    found.histories.append(History([signed]))
+
+
+def _related(small: SignedCheckpoint, large: SignedCheckpoint, servers: Servers) -> bool | Evidence | str:
+    """True: of one history. Evidence: not. A text: why nothing is shown."""
+    if small.checkpoint.size == large.checkpoint.size:
+        if small.checkpoint.root == large.checkpoint.root:
+            return True
+        fork = prove_fork(small, large, _NoNodes(), _genesis(small, servers) or _genesis(large, servers))
+        return fork is None or fork
+    why = "none of them serves the tree"
+    for server in servers:
+        try:
+            fork = prove_fork(small, large, _nodes(server, large), None)
+            if fork is None:
+                return True
+            return Evidence(_genesis(large, servers), fork.breach)
+        except SudurError as error:
+            why = f"{server.name}: {error}"
+    return why
+
+
+def _genesis(signed: SignedCheckpoint, servers: Servers) -> ProvenLeaf | None:
+    for server in servers:
+        assert server.resources is not None
+        found = genesis_under(signed, _nodes(server, signed), server.resources)
+        if found is not None:
+            return found
+    return None
+
+
+def _seal(signed: SignedCheckpoint, servers: Servers, found: Comparison) -> Seal | None:
+    """The seal that a checkpoint ends in, from whoever shows it; evidence when it is no seal."""
+    size = signed.checkpoint.size
+    for server in servers:
+        assert server.resources is not None
+        nodes = _nodes(server, signed)
+        try:
+            (leaf,) = fetch_leaves(server.resources, size - 1, size, size)
+            prove_leaf(signed, nodes, size - 1, leaf)
+        except SudurError:
+            continue
+        try:
+            return Seal.decode(leaf)
+        except FormatError:
+            genesis = genesis_under(signed, nodes, server.resources)
+            if genesis is not None:
+                found.evidence.append(prove_unsealed(signed, leaf, nodes, genesis.leaf))
+            return None
+    return None
+
+
+def _cosigned(signed: SignedCheckpoint, ledger: TrustedLedger) -> int | None:
+    keys = [key for policy in ledger.policies_at(signed.checkpoint.size) for key in policy.witness_keys]
+    try:
+        cosignatures = verify_cosignatures(signed.note, list(dict.fromkeys(keys)))
+    except SudurError:
+        return None
+    return max((one.time_s for one in cosignatures), default=None)
+
+
+def _nodes(server: Source, signed: SignedCheckpoint) -> NodeReader:
+    assert server.resources is not None
+    return TileNodeReader(LogTiles(server.resources), signed.checkpoint.size)
+
+
+class _NoNodes:
+    def nodes(self, ids: Sequence[object]) -> list[bytes]:
+        raise AssertionError("two heads of one size take no nodes")
