@@ -87,7 +87,6 @@ def _serving(directory: Path, logs: int, max_group: int) -> Iterator[Address]:
 
 async def _serve(directory: Path, logs: int, max_group: int) -> None:
     configure_logs(level=40)
-    directory.mkdir()
     key = signer(_NAME)
     Mark.create(directory / "mark", Identity(witness_key(_NAME, key.public_key), audits=False))
     known = [SomeLog(f"log.example/{number}").witnessed for number in range(logs)]

@@ -256,6 +256,8 @@ def show(data: _Data, origin: _Origin, as_json: Json_ = False) -> None:
         say(f"url       {printable(log.url)}")
     if log.ledger is not None:
         say(f"ledger    {log.ledger.genesis.hex()}")
+    if log.caught:
+        say(f"caught    {printable(log.caught)}")
     if head is None:
         say("cosigned  never")
         return
@@ -316,6 +318,7 @@ def _json(log: WitnessedLog, head: Head | None) -> Json:
         "vkeys": [key.format() for key in log.keys],
         "url": log.url,
         "off": log.off,
+        "caught": log.caught,
         "genesis": None if log.ledger is None else log.ledger.genesis.hex(),
         "size": None if head is None else head.checkpoint.size,
         "root": None if head is None else base64_text(head.checkpoint.root),

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import sha256
 from typing import Final
 
@@ -20,8 +21,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.types import Receive, Scope, Send
 
 from ledger.canonical_json import base64_text
+from ledger.checkpoints import SignedCheckpoint
 from ledger.errors import CheckpointUntrusted, FormatError, ProofInvalid, SignatureInvalid, SudurError
-from ledger.notes import parse_note
+from ledger.notes import Note, parse_note
 from ledger.witnessing import (
     ADD_CHECKPOINT,
     MAX_ADD_CHECKPOINT,
@@ -29,11 +31,22 @@ from ledger.witnessing import (
     parse_add_checkpoint,
     parse_any_checkpoint,
 )
+from tools.witness.auditing import Auditing
 from tools.witness.keeper import Asked, Keeper
 from tools.witness.known_logs import KnownLogs
 from tools.witness.logs import WitnessedLog
 from tools.witness.metrics import WitnessMetrics
-from tools.witness.refusals import Inconsistent, Malformed, NotNow, Refusal, Stale, UnknownLog, Untrusted
+from tools.witness.refusals import (
+    Caught,
+    Inconsistent,
+    Malformed,
+    NotAudited,
+    NotNow,
+    Refusal,
+    Stale,
+    UnknownLog,
+    Untrusted,
+)
 
 BODY_S: Final = 10.0
 """Within so many seconds a request's body must be here."""
@@ -61,13 +74,19 @@ class Door:
     """The ASGI application."""
 
     def __init__(
-        self, keeper: Keeper, logs: KnownLogs, metrics: WitnessMetrics, about: Callable[[], dict[str, object]]
+        self,
+        keeper: Keeper,
+        logs: KnownLogs,
+        metrics: WitnessMetrics,
+        about: Mapping[str, object],
+        auditing: Auditing | None = None,
     ) -> None:
-        """``about``: what /logs says of the witness itself."""
+        """``about``: what /logs says of the witness itself. ``auditing``: asked before it cosigns."""
         self._keeper = keeper
         self._logs = logs
         self._metrics = metrics
         self._about = about
+        self._auditing = auditing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -93,31 +112,53 @@ class Door:
             return Answer(405, TEXT, b"POST a checkpoint here\n", {"allow": "POST"})
         origin = ""
         try:
-            asked, log = self._read(await _body(scope, receive))
-            origin = log.origin
-            lines = await asyncio.wrap_future(self._keeper.ask(asked))
+            asked = parse(await _body(scope, receive))
+            origin = asked.checkpoint.origin
+            lines = await self._cosigned(asked)
         except Refusal as error:
             return self._refused(error, origin)
         return Answer(200, TEXT, lines)
 
-    def _read(self, body: bytes) -> tuple[Asked, WitnessedLog]:
-        """The request, all of it checked that needs no state; about 150 µs. Raises Refusal."""
+    async def _cosigned(self, asked: Asked) -> bytes:
+        origin = asked.checkpoint.origin
         try:
-            request = parse_add_checkpoint(body)
-            note = parse_note(request.note)
-            checkpoint = parse_any_checkpoint(note.text)
-        except FormatError as error:
-            raise Malformed(error.what, where=error.where) from None
-        log = self._logs.logs().get(checkpoint.origin)
+            log, asked = self._verified(asked, now=False)
+        except (UnknownLog, Untrusted):
+            # A log, or a key, may have been added this very moment.
+            log, asked = self._verified(asked, now=True)
+        if log.caught:
+            raise Caught(log.caught, where=origin)
+        if self._auditing is not None:
+            self._keeper.precheck(asked)
+            known = self._keeper.heads.get(origin)
+            if known is None or known.checkpoint.size != asked.checkpoint.size:
+                await self._audited(self._auditing, log, asked)
+        return await asyncio.wrap_future(self._keeper.ask(asked))
+
+    async def _audited(self, auditing: Auditing, log: WitnessedLog, asked: Asked) -> None:
+        if log.ledger is None or not log.url:
+            raise NotAudited("this witness cosigns only what it can audit", where=log.origin, retry_s=3_600)
+        if not asked.checkpoint.size:
+            raise Inconsistent("an empty ledger ends in no seal", where=log.origin)
+        note = Note(asked.text, tuple(asked.lines))
+        signed = SignedCheckpoint(asked.checkpoint, note.encode(), note)
+        await auditing.approve(log.ledger, log.url, signed)
+
+    def _verified(self, asked: Asked, *, now: bool) -> tuple[WitnessedLog, Asked]:
+        """The log that asks, and the request with its log's verified lines alone. Raises Refusal."""
+        origin = asked.checkpoint.origin
+        log = self._logs.logs(now=now).get(origin)
         if log is None or log.off or not log.keys:
-            raise UnknownLog(f"the log {checkpoint.origin!a} is not known here")
+            raise UnknownLog(f"the log {origin!a} is not known here")
+        ledger = None if self._auditing is None else self._auditing.ledger(origin)
+        if ledger is not None:
+            log = replace(log, ledger=ledger)
         try:
-            lines = log.verified(note)
+            return log, replace(asked, lines=log.verified(Note(asked.text, tuple(asked.lines))))
         except (CheckpointUntrusted, SignatureInvalid, FormatError) as error:
             raise Untrusted(error.what, where=error.where) from None
         except ProofInvalid as error:
             raise Inconsistent(error.what, where=error.where) from None
-        return Asked(request.old_size, request.proof, checkpoint, note.text, lines), log
 
     def _refused(self, error: Refusal, origin: str) -> Answer:
         self._metrics.refused.labels(error.code).inc()
@@ -164,6 +205,7 @@ class Door:
                     "origin": origin,
                     "url": log.url,
                     "off": log.off,
+                    "caught": log.caught,
                     "checkpoint": f"/{sha256(origin.encode()).hexdigest()}{_MONITORED}",
                     "size": None if head is None else head.checkpoint.size,
                     "root": None if head is None else base64_text(head.checkpoint.root),
@@ -171,13 +213,24 @@ class Door:
                     "note": None if head is None else head.note.decode(),
                 }
             )
-        return json.dumps({**self._about(), "logs": logs}, ensure_ascii=False).encode() + b"\n"
+        return json.dumps({**self._about, "logs": logs}, ensure_ascii=False).encode() + b"\n"
 
     def _ready(self, fault: SudurError | None) -> Answer:
         if fault is None:
             return Answer(200, JSON, b'{"ready": true}\n')
         told = {"ready": False, "reasons": [f"{fault.code}: {fault}"]}
         return Answer(503, JSON, json.dumps(told, ensure_ascii=False).encode() + b"\n")
+
+
+def parse(body: bytes) -> Asked:
+    """A request as it came, nothing of it verified. Raises Malformed."""
+    try:
+        request = parse_add_checkpoint(body)
+        note = parse_note(request.note)
+        checkpoint = parse_any_checkpoint(note.text)
+    except FormatError as error:
+        raise Malformed(error.what, where=error.where) from None
+    return Asked(request.old_size, request.proof, checkpoint, note.text, note.signatures)
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:

@@ -52,7 +52,7 @@ _log = structlog.get_logger("witness.keeper")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request whose signatures are verified. ``lines``: those by the log's own keys."""
+    """A request. ``lines``: its signatures; those by the log's own keys alone, once they are verified."""
 
     old_size: int
     proof: Sequence[bytes]

@@ -38,7 +38,7 @@ class WitnessedLog:
     """A log: what its checkpoints begin with, and by which keys it is believed.
 
     ``url``: of its public resources, "" when unknown. ``ledger``: a ledger of ours, which can be audited.
-    ``off``: somebody switched it off.
+    ``off``: somebody switched it off. ``caught``: what its audit found, "" as long as that is nothing.
     """
 
     origin: str
@@ -46,6 +46,7 @@ class WitnessedLog:
     url: str = ""
     ledger: TrustedLedger | None = None
     off: bool = False
+    caught: str = ""
 
     def __post_init__(self) -> None:
         check_origin(self.origin)
@@ -137,7 +138,7 @@ def merged(logs: Sequence[WitnessedLog]) -> tuple[WitnessedLog, ...]:
         known = found.get(log.origin, WitnessedLog(log.origin, ()))
         keys = (*known.keys, *(key for key in log.keys if key not in known.keys))
         found[log.origin] = WitnessedLog(
-            log.origin, keys, log.url or known.url, log.ledger or known.ledger, known.off
+            log.origin, keys, log.url or known.url, log.ledger or known.ledger, known.off, known.caught
         )
     if len(found) > MAX_LOGS:
         raise TooLarge(f"more than {MAX_LOGS} logs", where="list of logs")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from prometheus_client import (
@@ -14,6 +14,9 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from node.tls import TlsCredentials
 from tools.witness.heads import Head
@@ -21,6 +24,21 @@ from tools.witness.heads import Head
 disable_created_metrics()  # type: ignore[no-untyped-call]
 _SECONDS: Final = (0.001, 0.002, 0.004, 0.008, 0.016, 0.03, 0.06, 0.1, 0.3, 1, 3, 10)
 _GROUP: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024)
+
+
+class _Audited(Collector):
+    """How far each log is audited, as of each scrape."""
+
+    def __init__(self, replayed: Callable[[], Mapping[str, int]]) -> None:
+        self._replayed = replayed
+
+    def collect(self) -> Iterable[Metric]:
+        shown = GaugeMetricFamily(
+            "sudur_witness_audited_size", "Leaves found to obey the rules, by log", labels=["origin"]
+        )
+        for origin, size in self._replayed().items():
+            shown.add_metric([origin], size)
+        yield shown
 
 
 class WitnessMetrics:
@@ -58,6 +76,10 @@ class WitnessMetrics:
         """Show what was remembered at the start."""
         for head in heads.values():
             self._show(head)
+
+    def audits(self, replayed: Callable[[], Mapping[str, int]]) -> None:
+        """Show how far each log is audited. Call once."""
+        self.registry.register(_Audited(replayed))
 
     def answered(self, status: int, seconds: float) -> None:
         """An answer to add-checkpoint."""

@@ -57,6 +57,18 @@ class Forked(Inconsistent):
     code = "FORKED"
 
 
+class Caught(Inconsistent):
+    """The log has signed what breaks its own rules. Nothing of it is cosigned any more."""
+
+    code = "CAUGHT"
+
+
+class SealOld(Inconsistent):
+    """A head that is new to this witness was sealed long ago: it may have been made to look so."""
+
+    code = "SEAL_OLD"
+
+
 class NotNow(Refusal):
     """Nothing is wrong with the request; ``retry_s``: when to try again."""
 
@@ -78,6 +90,24 @@ class StorageFailed(NotNow):
     """The state could not be written, so nothing may be cosigned."""
 
     code = "STORAGE"
+
+
+class CatchingUp(NotNow):
+    """The log is being audited up to what is asked for."""
+
+    code = "CATCHING_UP"
+
+
+class NotAudited(NotNow):
+    """What is asked for could not be audited: nobody served it, or not what was signed."""
+
+    code = "NOT_AUDITED"
+
+
+class SealAhead(NotNow):
+    """A head was sealed in this witness's future."""
+
+    code = "SEAL_AHEAD"
 
 
 class ClockWrong(NotNow):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -15,14 +16,18 @@ import structlog
 from ledger.cosignatures import witness_key
 from ledger.notes import NamedSigner
 from ledger.signatures import Signer
+from ledger.trust import TrustedLedger
 from node.clock import Clock, SystemClock
 from node.config import Address, HttpLimits
 from node.disk import free_bytes
 from node.doors.http_server import HttpServer, listen_at
 from node.stopping import until_told
 from node.tls import TlsCredentials
-from tools.errors import KeyFileError
+from tools.errors import KeyFileError, Usage
 from tools.files import locked, make_private_directory
+from tools.options import static_resources
+from tools.witness.auditing import WAIT_S, Auditing
+from tools.witness.auditor import Auditor, EngineAuditor
 from tools.witness.door import Door
 from tools.witness.head_store import SqliteHeads
 from tools.witness.heads import HeadStore
@@ -40,7 +45,8 @@ _log = structlog.get_logger("witness")
 
 @dataclass(frozen=True, slots=True)
 class WitnessSettings:
-    """How a witness runs. ``logs``: added to those that it was told of before."""
+    """How a witness runs. ``logs``: added to those that it was told of before. ``audit_wait_s``: how long a
+    request waits for its audit."""
 
     data_dir: Path
     mark_path: Path
@@ -50,6 +56,7 @@ class WitnessSettings:
     limits: HttpLimits = field(default_factory=HttpLimits)
     clock_is_right: bool = False
     max_group: int = MAX_GROUP
+    audit_wait_s: float = WAIT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +97,13 @@ async def start_witness(
     *,
     clock: Clock | None = None,
     store: HeadStore | None = None,
+    auditors: Callable[[TrustedLedger, str], Auditor] | None = None,
 ) -> AsyncIterator[RunningWitness]:
     """A witness that serves while the context lasts. Errors as :func:`run_witness`.
 
-    ``clock`` and ``store``: others than the system's and the data directory's.
+    ``clock``, ``store`` and ``auditors``: others than the system's, the data directory's and the real ones.
     """
+    clock = clock or SystemClock()
     metrics = WitnessMetrics(version("sudur"))
     tls = None if settings.tls is None else TlsCredentials(settings.tls, Purpose.SERVER)
     listener = listen_at("HTTP", settings.http)
@@ -108,26 +117,33 @@ async def start_witness(
         logs = KnownLogs(settings.data_dir)
         stack.callback(logs.close)
         logs.add(settings.logs)
+        _check_audited(mark, logs)
         heads = store or SqliteHeads(settings.data_dir / HEADS)
         stack.callback(heads.close)
         keeper = Keeper(
             heads,
             mark,
             named,
-            clock or SystemClock(),
+            clock,
             metrics,
             clock_is_right=settings.clock_is_right,
             max_group=settings.max_group,
         )
         vkeys = tuple(witness_key(one.name, one.signer.public_key).format() for one in named)
         about = {"witness": mark.identity.key.name, "vkeys": list(vkeys), "audits": mark.identity.audits}
+        auditing = None
+        if mark.identity.audits:
+            make = auditors or _auditors(settings.data_dir)
+            auditing = Auditing(make, clock, logs.catch, wait_s=settings.audit_wait_s)
         metrics.watch(
             ready=lambda: keeper.fault is None,
             free_bytes=lambda: float(free_bytes(settings.data_dir)),
             tls=tls,
         )
         metrics.known(keeper.heads)
-        server = HttpServer(Door(keeper, logs, metrics, lambda: dict(about)), settings.limits, tls)
+        if auditing is not None:
+            metrics.audits(lambda: auditing.replayed)
+        server = HttpServer(Door(keeper, logs, metrics, about, auditing), settings.limits, tls)
         address = Address(settings.http.host, listener.getsockname()[1])
         keeper.start()
         try:
@@ -142,6 +158,8 @@ async def start_witness(
         finally:
             # Off the loop, which has to deliver the answers of the last group meanwhile.
             await asyncio.to_thread(keeper.stop)
+            if auditing is not None:
+                await asyncio.to_thread(auditing.stop)
     _log.info("stopped")
 
 
@@ -154,3 +172,21 @@ def _named(mark: Mark, signers: Sequence[Signer]) -> tuple[NamedSigner, ...]:
             fix="give the key that this mark was made with first",
         )
     return tuple(NamedSigner(identity.key.name, signer) for signer in signers)
+
+
+def _check_audited(mark: Mark, logs: KnownLogs) -> None:
+    """A key says the same of each log that it cosigns: an auditing one knows only what it can audit."""
+    for log in logs.logs().values():
+        if mark.identity.audits and (log.ledger is None or not log.url):
+            raise Usage(
+                f"{log.origin} cannot be audited, and this key says that it audits all that it cosigns",
+                fix="add it with its trust file and --url; or cosign for it with another witness",
+            )
+
+
+def _auditors(directory: Path) -> Callable[[TrustedLedger, str], Auditor]:
+    def make(ledger: TrustedLedger, url: str) -> Auditor:
+        name = sha256(ledger.origin.encode()).hexdigest()[:32]
+        return EngineAuditor(directory / "audits" / name, ledger, static_resources(url))
+
+    return make

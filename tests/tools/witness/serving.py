@@ -7,7 +7,7 @@ import json
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,11 +17,13 @@ import httpx
 
 from ledger.cosignatures import Cosignature, verify_cosignatures, witness_key
 from ledger.notes import Note, VerifierKey, parse_note, parse_signatures
+from ledger.trust import TrustedLedger
 from ledger.witnessing import ADD_CHECKPOINT
 from node.clock import Clock
 from node.config import Address
 from tests.tools.helpers import Done, finish, start
 from tests.tools.witness.some_log import SomeLog, signer
+from tools.witness.auditor import Auditor
 from tools.witness.heads import HeadStore
 from tools.witness.logs import WitnessedLog
 from tools.witness.mark import Identity, Mark
@@ -88,17 +90,23 @@ def witness(
     clock: Clock | None = None,
     store: HeadStore | None = None,
     max_group: int | None = None,
+    auditors: Callable[[TrustedLedger, str], Auditor] | None = None,
+    audit_wait_s: float | None = None,
 ) -> Iterator[tuple[Witness, RunningWitness]]:
     """A witness in this process, on a loop in a thread of its own; the same again for the same ``root``."""
-    chosen = settings(root, logs)
+    chosen = settings(root, logs, audits=auditors is not None)
     if max_group is not None:
         chosen = replace(chosen, max_group=max_group)
+    if audit_wait_s is not None:
+        chosen = replace(chosen, audit_wait_s=audit_wait_s)
     started: Future[RunningWitness] = Future()
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
 
     async def serve() -> None:
-        async with start_witness(chosen, [signer(NAME)], clock=clock, store=store) as running:
+        async with start_witness(
+            chosen, [signer(NAME)], clock=clock, store=store, auditors=auditors
+        ) as running:
             started.set_result(running)
             await stop.wait()
 
