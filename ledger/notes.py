@@ -27,7 +27,7 @@ MAX_NOTE_SIGNATURES: Final = 100
 MAX_KEY_NAME_SIZE: Final = 255
 KEY_ID_SIZE: Final = 4
 
-_MAX_VKEY_SIZE: Final = 512
+_MAX_VKEY_SIZE: Final = 2_048
 _DASH: Final = "— "
 # The Unicode property White_Space, written out: what a name may hold must not depend on the
 # version of a Unicode table.
@@ -45,6 +45,13 @@ class SignatureType(IntEnum):
     """Ed25519 over the note's text."""
     ED25519_COSIGNATURE = 0x04
     """A timestamped witness cosignature; see :mod:`ledger.cosignatures`."""
+    ML_DSA_44 = 0x06
+    """A timestamped ML-DSA-44 signature of a tree, by a log or a witness; see :mod:`ledger.subtrees`."""
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """Of the keys that sign so."""
+        return Algorithm.ML_DSA_44 if self is SignatureType.ML_DSA_44 else Algorithm.ED25519
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +99,13 @@ class VerifierKey:
     def __post_init__(self) -> None:
         check_key_name(self.name)
         try:
-            check_public_key(Algorithm.ED25519, self.public_key)
+            check_public_key(self.algorithm, self.public_key)
         except FormatError as error:
             raise NoteFormatError(error.what, where=f"key {self.name}", fix=error.fix) from None
+
+    @property
+    def algorithm(self) -> Algorithm:
+        return self.type.algorithm
 
     @property
     def key_id(self) -> bytes:
@@ -113,7 +124,9 @@ class VerifierKey:
         material = parse_base64(encoded, where="verifier key")
         if not material or material[0] not in list(SignatureType):
             raise NoteFormatError(
-                "unknown signature type", where="verifier key", fix="this build knows Ed25519 keys (01, 04)"
+                "unknown signature type",
+                where="verifier key",
+                fix="known here are Ed25519 (01, 04) and ML-DSA-44 (06)",
             )
         key = cls(name, SignatureType(material[0]), material[1:])
         if hexadecimal != key.key_id.hex():
@@ -137,7 +150,12 @@ class NamedSigner:
     signer: Signer
 
     def key(self, kind: SignatureType = SignatureType.ED25519) -> VerifierKey:
-        """The public half, for signatures of type ``kind``."""
+        """The public half, for signatures of type ``kind``. NoteFormatError for another algorithm's key."""
+        if self.signer.algorithm is not kind.algorithm:
+            raise NoteFormatError(
+                f"a key of algorithm {self.signer.algorithm:d} makes no signature of type {kind:02x}",
+                where=f"key {self.name}",
+            )
         return VerifierKey(self.name, kind, self.signer.public_key)
 
 

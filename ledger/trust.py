@@ -27,21 +27,29 @@ _FORMAT: Final = "sudur-trust/v1"
 
 @dataclass(frozen=True, slots=True)
 class TrustedKey:
-    """A log key with the greatest size that it may sign; None: any."""
+    """A log key that signs sizes above ``added``, the index of its change, up to ``last_size`` (None: any).
+
+    So an ML-DSA-44 signature is asked of checkpoints that were made since the log has such a key.
+    """
 
     key: VerifierKey
     last_size: int | None = None
+    added: int = 0
 
     def may_sign(self, size: int) -> bool:
-        return self.last_size is None or size <= self.last_size
+        return self.added < size and (self.last_size is None or size <= self.last_size)
 
     def to_json(self) -> Json:
         last = None if self.last_size is None else u64_text(self.last_size)
-        return {"vkey": self.key.format(), "last_size": last}
+        return {"vkey": self.key.format(), "last_size": last, "added": u64_text(self.added)}
 
     @classmethod
     def from_json(cls, reader: Reader) -> TrustedKey:
-        key = cls(VerifierKey.parse(reader.text("vkey", limit=4096)), reader.optional_u64("last_size"))
+        key = cls(
+            VerifierKey.parse(reader.text("vkey", limit=4096)),
+            reader.optional_u64("last_size"),
+            reader.u64("added"),
+        )
         reader.done()
         return key
 
@@ -108,7 +116,9 @@ class TrustedLedger:
         for listed in record.log_keys:
             known = keys.get(listed.vkey)
             if known is None or known.last_size is None:
-                keys[listed.vkey] = TrustedKey(VerifierKey.parse(listed.vkey), listed.last_size)
+                keys[listed.vkey] = TrustedKey(
+                    VerifierKey.parse(listed.vkey), listed.last_size, listed.added
+                )
         policy = record.witness_policy if record.changed > self.changed else self.witness_policy
         return replace(self, log_keys=tuple(keys.values()), witness_policy=policy)
 
@@ -132,7 +142,7 @@ class TrustedLedger:
         return signed
 
     def _ended(self, note: bytes, size: int) -> CheckpointUntrusted | None:
-        ended = [one for one in self.log_keys if not one.may_sign(size)]
+        ended = [one for one in self.log_keys if one.last_size is not None and size > one.last_size]
         if not known_signatures(parse_note(note), [one.key for one in ended]):
             return None
         return CheckpointUntrusted(
@@ -216,7 +226,7 @@ class TrustedLedger:
         reader.done()
         check_origin(ledger.origin)
         for key in ledger.log_keys:
-            if key.key.name != ledger.origin or key.key.type is not SignatureType.ED25519:
+            if key.key.name != ledger.origin or key.key.type is SignatureType.ED25519_COSIGNATURE:
                 raise FormatError(
                     f"the key {key.key.name} cannot sign for {ledger.origin}", where=reader.at("log_keys")
                 )

@@ -30,6 +30,8 @@ _BLANKS: Final = re.compile(r"[ \t]+")
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _THRESHOLD: Final = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
 _NONE: Final = "none"
+_LOG_TYPES: Final = (SignatureType.ED25519, SignatureType.ML_DSA_44)
+_WITNESS_TYPES: Final = (SignatureType.ED25519_COSIGNATURE, SignatureType.ML_DSA_44)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,14 +203,14 @@ class _Reader:
 
     def _log(self, vkey: str, url: str, where: str) -> None:
         _check_room(len(self._logs), "logs", where)
-        key = _parse_key(vkey, SignatureType.ED25519, where)
+        key = _parse_key(vkey, _LOG_TYPES, where)
         if any(log.key.public_key == key.public_key for log in self._logs):
             raise TrustFormatError("another log line has this public key", where=where)
         self._logs.append(PolicyLog(key, url))
 
     def _witness(self, name: str, vkey: str, url: str, where: str) -> None:
         _check_room(len(self._witnesses), "witnesses", where)
-        key = _parse_key(vkey, SignatureType.ED25519_COSIGNATURE, where)
+        key = _parse_key(vkey, _WITNESS_TYPES, where)
         if any(witness.key.public_key == key.public_key for witness in self._witnesses):
             raise TrustFormatError("another witness line has this public key", where=where)
         self._define(name, where)
@@ -243,16 +245,16 @@ def _check_room(count: int, kind: str, where: str) -> None:
         raise TooLarge(f"more than {MAX_POLICY_ENTRIES} {kind}", where=where)
 
 
-def _parse_key(vkey: str, kind: SignatureType, where: str) -> VerifierKey:
+def _parse_key(vkey: str, kinds: tuple[SignatureType, ...], where: str) -> VerifierKey:
     try:
         key = VerifierKey.parse(vkey)
     except FormatError as error:
         raise TrustFormatError(str(error), where=where) from None
-    if key.type is not kind:
+    if key.type not in kinds:
         raise TrustFormatError(
-            f"a key of type {key.type:02x}, {kind:02x} is needed",
+            f"a key of type {key.type:02x}, {' or '.join(f'{kind:02x}' for kind in kinds)} is needed",
             where=where,
-            fix="logs sign with type 01, witnesses cosign with type 04",
+            fix="logs sign with types 01 and 06, witnesses cosign with types 04 and 06",
         )
     return key
 

@@ -132,9 +132,9 @@ def test_every_flipped_bit_is_refused() -> None:
             signatures.verify_ed25519(flipped[:32], flipped[32:-64], flipped[-64:])
 
 
-@pytest.mark.parametrize("algorithm", [0, 2, 3, 4, 5, 255])
-def test_other_algorithms_are_refused_by_name(algorithm: int) -> None:
-    with pytest.raises(SignatureInvalid, match="this build verifies Ed25519 only"):
+@pytest.mark.parametrize("algorithm", [0, 4, 5, 255])
+def test_other_algorithms_are_refused_by_number(algorithm: int) -> None:
+    with pytest.raises(SignatureInvalid, match=f"algorithm {algorithm} signs nothing"):
         signatures.verify(algorithm, bytes(32), b"", bytes(64))
 
 
