@@ -23,6 +23,8 @@ AUTHORITY: Final = 0
 MAX_AGENCY: Final = 2**32 - 1
 MAX_KEY_NUMBER: Final = 65_535
 MAX_TYPE: Final = 65_535
+MAX_POLICY: Final = 32_768
+"""Bytes of a witness policy in the registry: room for 17 witnesses with ML-DSA-44 keys."""
 USES: Final = ("submit", "registry", "envelope")
 ROLES: Final = ("issue", "attest", "request", "circulate", "enrol")
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", re.ASCII)
@@ -186,7 +188,7 @@ class Genesis:
             reader.u64("time_ms"),
             _texts(reader, "log_keys", most=8, limit=4096),
             AuthoritySet.from_json(reader.member("authority")),
-            reader.text("witness_policy", limit=16_384, empty=True),
+            reader.text("witness_policy", limit=MAX_POLICY, empty=True),
         )
 
 
@@ -244,7 +246,7 @@ class WitnessPolicyChanged:
 
     @classmethod
     def read(cls, reader: Reader) -> WitnessPolicyChanged:
-        return cls(reader.text("policy", limit=16_384, empty=True))
+        return cls(reader.text("policy", limit=MAX_POLICY, empty=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,13 +150,8 @@ def open_checkpoint(data: bytes, origin: str, log_keys: Sequence[VerifierKey]) -
     of them signed, SignatureInvalid for a line of theirs that does not verify, NoteFormatError or
     TooLarge for what cannot be read.
     """
-    note = parse_note(data)
-    checkpoint = parse_checkpoint(note.text)
-    if checkpoint.origin != origin:
-        raise CheckpointUntrusted(
-            f"it is of the log {checkpoint.origin}, not of {origin}", where="checkpoint"
-        )
-    signed = {key.type for key in verify_log_signatures(note, checkpoint, log_keys)}
+    note, checkpoint = _read(data, origin)
+    signed = {key.type for key in _verify_lines(note, checkpoint, log_keys)}
     if SignatureType.ED25519 not in signed:
         raise CheckpointUntrusted(
             f"no trusted key of {origin} signed it",
@@ -174,14 +169,32 @@ def open_checkpoint(data: bytes, origin: str, log_keys: Sequence[VerifierKey]) -
     return SignedCheckpoint(checkpoint, data, note)
 
 
-def verify_log_signatures(
+def open_signed_by_any(data: bytes, origin: str, log_keys: Sequence[VerifierKey]) -> SignedCheckpoint:
+    """The same when one line of any of ``log_keys`` is enough, of whichever type.
+
+    For a witness of logs that need not sign with Ed25519, and for what this node itself has signed.
+    Costs and raises as :func:`open_checkpoint`.
+    """
+    note, checkpoint = _read(data, origin)
+    if not _verify_lines(note, checkpoint, log_keys):
+        raise CheckpointUntrusted(f"no known key of {origin} signed it", where="checkpoint")
+    return SignedCheckpoint(checkpoint, data, note)
+
+
+def _read(data: bytes, origin: str) -> tuple[Note, Checkpoint]:
+    note = parse_note(data)
+    checkpoint = parse_checkpoint(note.text)
+    if checkpoint.origin != origin:
+        raise CheckpointUntrusted(
+            f"it is of the log {checkpoint.origin}, not of {origin}", where="checkpoint"
+        )
+    return note, checkpoint
+
+
+def _verify_lines(
     note: Note, checkpoint: Checkpoint, log_keys: Sequence[VerifierKey]
 ) -> tuple[VerifierKey, ...]:
-    """Those of ``log_keys`` (types 01, 06) that signed this checkpoint, in the order of the lines.
-
-    ``checkpoint`` is what the note's text says. Keys of other names and types are left out; whether those
-    that signed are enough is the caller's to know. SignatureInvalid when a line of theirs does not verify.
-    """
+    """Those of ``log_keys`` that signed. Raises SignatureInvalid when a line of theirs does not verify."""
     own = [
         key
         for key in log_keys

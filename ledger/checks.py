@@ -126,14 +126,10 @@ def check_ledger_record(record: LedgerRecord, ledger: TrustedLedger, signed: Sig
     if record.origin != ledger.origin or record.training != ledger.training:
         raise CheckpointUntrusted("the registry is of another ledger")
     names = {(one.name, one.key_id) for one in signed.note.signatures}
-    lasting = {
-        key.vkey
-        for key in record.log_keys
-        if key.last_size is None or signed.checkpoint.size <= key.last_size
-    }
-    able = ledger.keys_at(signed.checkpoint.size)
-    signers = [key for key in able if (key.name, key.key_id) in names]
-    if not any(key.format() in lasting for key in signers):
+    size = signed.checkpoint.size
+    listed = set(record.log_keys_at(size))
+    signers = [key for key in ledger.keys_at(size) if (key.name, key.key_id) in names]
+    if listed.isdisjoint(signers):
         raise CheckpointUntrusted("the log key had ended before it signed this checkpoint")
 
 

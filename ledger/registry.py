@@ -24,12 +24,12 @@ from ledger.registry_records import (
     LedgerRecord,
     TypeRecord,
 )
-from ledger.signatures import check_public_key, key_fingerprint
+from ledger.signatures import check_public_key, key_fingerprints
 
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """``genesis`` is G. ``fingerprints``: every public key that was ever registered."""
+    """``genesis`` is G. ``fingerprints``: of every public key ever registered, alone or as half of one."""
 
     genesis: bytes
     ledger: LedgerRecord
@@ -49,9 +49,10 @@ class Registry:
         """Put a registry together from its records, as they are stored. One hash a record."""
         by_number = {agency.record.number: agency for agency in agencies}
         types_by_number = {one.number: one for one in types}
-        fingerprints = {key_fingerprint(key.algorithm, key.public_key) for key in ledger.authority_keys}
+        keys = [(key.algorithm, key.public_key) for key in ledger.authority_keys]
         for agency in by_number.values():
-            fingerprints.update(key_fingerprint(key.algorithm, key.public_key) for key in agency.keys)
+            keys += [(key.algorithm, key.public_key) for key in agency.keys]
+        fingerprints = {one for algorithm, key in keys for one in key_fingerprints(algorithm, key)}
         registry = cls(genesis, ledger, by_number, types_by_number, frozenset(fingerprints), MerkleList())
         return registry._hashed()
 
@@ -147,8 +148,8 @@ class Registry:
         known = set(self.fingerprints)
         for algorithm, public_key in keys:
             check_public_key(algorithm, public_key)
-            fingerprint = key_fingerprint(algorithm, public_key)
-            if fingerprint in known:
+            fingerprints = key_fingerprints(algorithm, public_key)
+            if not known.isdisjoint(fingerprints):
                 raise KeyReused("this public key has been registered before", fix="generate a key of its own")
-            known.add(fingerprint)
+            known.update(fingerprints)
         return replace(self, fingerprints=frozenset(known))

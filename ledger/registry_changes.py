@@ -74,8 +74,9 @@ def found(leaf: bytes) -> Registry:
     body = made.body
     check_origin(body.origin)
     _check_log_keys(body.origin, body.log_keys)
-    if body.witness_policy:
-        parse_policy(body.witness_policy.encode())
+    if not any(LogKeyRecord(vkey, 0).is_classical for vkey in body.log_keys):
+        raise ChangeRefused("a ledger needs an Ed25519 log key", fix="name a key of type 01, too")
+    _check_witnesses(body.witness_policy, body.log_keys)
     empty = Registry(leaf_hash(leaf), _first_record(body), {}, {}, frozenset(), MerkleList())
     keys = body.authority.keys
     registry = empty.with_fingerprints((key.algorithm, key.public_key) for key in keys)
@@ -111,13 +112,26 @@ def _check_log_keys(origin: str, vkeys: Iterable[str]) -> None:
         key = VerifierKey.parse(vkey)
         if key.name != origin:
             raise ChangeRefused(f"the log key is named {key.name!r}, the ledger's origin is {origin!r}")
-        if key.type is not SignatureType.ED25519:
-            raise ChangeRefused("a witness's key cannot sign for the log", fix="name a key of type 01")
+        if key.type is SignatureType.ED25519_COSIGNATURE:
+            raise ChangeRefused(
+                "a witness's key cannot sign for the log", fix="name a key of type 01, or 06 beside it"
+            )
         if key.public_key in seen:
             raise KeyReused("a log key is named twice")
         seen.add(key.public_key)
-    if not seen:
-        raise ChangeRefused("a ledger needs a log key")
+
+
+def _check_witnesses(policy: str, log_keys: Iterable[str]) -> None:
+    """Whether a policy can be read, and asks nobody for a cosignature who signs for the log.
+
+    With a key of type 06 the log's own line would count as its witness's.
+    """
+    if not policy:
+        return
+    own = {VerifierKey.parse(vkey).public_key for vkey in log_keys}
+    for witness in parse_policy(policy.encode()).witnesses:
+        if witness.key.public_key in own:
+            raise KeyReused(f"the witness {witness.name} has a key of the log", fix="give it one of its own")
 
 
 # --- who signed --------------------------------------------------------------------------------
@@ -302,13 +316,13 @@ def _amend_ledger(
         _check_log_keys(record.origin, [body.vkey])
         if any(key.vkey == body.vkey for key in record.log_keys):
             raise KeyReused("this log key has been registered before")
+        _check_witnesses(record.witness_policy.latest, [body.vkey])
         keys = (*record.log_keys, LogKeyRecord(body.vkey, index))
         return registry.with_ledger(replace(record, log_keys=keys))
     if isinstance(body, change.LogKeyEnded):
         return registry.with_ledger(_end_log_key(record, body, index))
     if isinstance(body, change.WitnessPolicyChanged):
-        if body.policy:
-            parse_policy(body.policy.encode())
+        _check_witnesses(body.policy, [key.vkey for key in record.log_keys])
         policy = record.witness_policy.then(index, body.policy)
         return registry.with_ledger(replace(record, witness_policy=policy))
     if isinstance(body, change.RulesRaised):
@@ -360,10 +374,10 @@ def _end_log_key(record: LedgerRecord, body: change.LogKeyEnded, index: int) -> 
     )
     if body.last_size <= index:
         raise ChangeRefused(f"a log key can only end at a size above {index}, not in the past")
-    if any(key.last_size is None for key in keys):
+    if any(key.last_size is None and key.is_classical for key in keys):
         return replace(record, log_keys=keys)
     if record.closed is None:
-        raise ChangeRefused("the last log key cannot be ended", fix="add its successor first")
+        raise ChangeRefused("the last Ed25519 log key cannot be ended", fix="add its successor first")
     # With it the log ends; the block that says so has to be signed yet.
     ended = replace(record, log_keys=keys)
     if ended.end is not None and ended.end < index + 2:

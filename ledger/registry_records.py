@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final, Generic, TypeVar
 
@@ -17,6 +18,7 @@ from ledger.canonical_json import Json, Reader, base64_text, encode, parse, u64_
 from ledger.changes import (
     MAX_AGENCY,
     MAX_KEY_NUMBER,
+    MAX_POLICY,
     MAX_TYPE,
     ROLES,
     USES,
@@ -27,6 +29,7 @@ from ledger.changes import (
 from ledger.errors import FormatError
 from ledger.hashing import leaf_hash
 from ledger.merkle_list import MerkleList
+from ledger.notes import SignatureType, VerifierKey
 from ledger.signing_policy import RecordKind, SigningPolicy
 
 MAX_RECORD: Final = 1 << 20
@@ -408,6 +411,15 @@ class LogKeyRecord:
     added: int
     last_size: int | None = None
 
+    @property
+    def is_classical(self) -> bool:
+        """Whether it is of Ed25519, which every checkpoint needs."""
+        return _verifier_key(self.vkey).type is SignatureType.ED25519
+
+    def may_sign(self, size: int) -> bool:
+        """Whether it is in force for the tree of ``size``: registered in it, and not ended before."""
+        return self.added < size and (self.last_size is None or size <= self.last_size)
+
     def to_json(self) -> Json:
         return {
             "vkey": self.vkey,
@@ -465,10 +477,11 @@ class LedgerRecord:
 
     @property
     def end(self) -> int | None:
-        """The size that the log does not grow beyond, since no key may sign more; None: there is none."""
-        if self.closed is None or any(key.last_size is None for key in self.log_keys):
+        """The size that the log does not grow beyond, since no Ed25519 key may sign more; None: there is none."""
+        needed = [key for key in self.log_keys if key.is_classical]
+        if self.closed is None or any(key.last_size is None for key in needed):
             return None
-        return max(key.last_size or 0 for key in self.log_keys)
+        return max((key.last_size or 0 for key in needed), default=None)
 
     @property
     def k(self) -> int:
@@ -484,6 +497,10 @@ class LedgerRecord:
             if key.number == number:
                 return key
         return None
+
+    def log_keys_at(self, size: int) -> tuple[VerifierKey, ...]:
+        """The log keys in force for the tree of ``size``: what its checkpoint is opened with."""
+        return tuple(_verifier_key(key.vkey) for key in self.log_keys if key.may_sign(size))
 
     def encode(self) -> bytes:
         return encode(
@@ -519,12 +536,22 @@ class LedgerRecord:
                 for one in reader.members("authority_keys", limit=MAX_LEDGER_KEYS)
             ),
             tuple(LogKeyRecord.from_json(one) for one in reader.members("log_keys", limit=MAX_LEDGER_KEYS)),
-            read_history(reader, "witness_policy", lambda one: one.text("value", limit=16_384, empty=True)),
+            read_history(reader, "witness_policy", read_policy),
             read_history(reader, "rules", lambda one: one.number("value", 1, 65_535)),
             None if closed is None else ClosedRecord.from_json(closed),
         )
         reader.done()
         return record
+
+
+def read_policy(reader: Reader) -> str:
+    """The text of one entry in a history of witness policies."""
+    return reader.text("value", limit=MAX_POLICY, empty=True)
+
+
+@lru_cache(maxsize=64)
+def _verifier_key(vkey: str) -> VerifierKey:
+    return VerifierKey.parse(vkey)
 
 
 def _open(data: bytes, kind: str) -> Reader:

@@ -49,6 +49,11 @@ class Algorithm(IntEnum):
     X25519 = 4
     """For envelopes only; it signs nothing."""
 
+    @property
+    def label(self) -> str:
+        """The name that people know it by."""
+        return _LABELS[self]
+
 
 PUBLIC_KEY_SIZES: Final = {
     Algorithm.ED25519: 32,
@@ -60,6 +65,13 @@ SIGNATURE_SIZES: Final = {
     Algorithm.ED25519: 64,
     Algorithm.ML_DSA_44: ml_dsa.SIGNATURE_SIZE,
     Algorithm.ED25519_ML_DSA_44: ED25519_SIGNATURE_SIZE + ml_dsa.SIGNATURE_SIZE,
+}
+
+_LABELS: Final = {
+    Algorithm.ED25519: "Ed25519",
+    Algorithm.ML_DSA_44: "ML-DSA-44",
+    Algorithm.ED25519_ML_DSA_44: "Ed25519 with ML-DSA-44",
+    Algorithm.X25519: "X25519",
 }
 
 _ED25519_HALF: Final = b"sudur/v1/seed/ed25519\n"

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ledger.canonical_json import Json, Reader, base64_text, encode, parse, u64_text
+from ledger.changes import MAX_POLICY
 from ledger.checkpoints import Checkpoint, SignedCheckpoint, check_origin, open_checkpoint, parse_checkpoint
 from ledger.cosignatures import verify_cosignatures
 from ledger.errors import CheckpointUntrusted, FormatError, ProofInvalid, TrustFormatError
 from ledger.hashing import HASH_SIZE
 from ledger.notes import SignatureType, VerifierKey, known_signatures, parse_note
-from ledger.registry_records import MAX_LEDGER_KEYS, History, LedgerRecord, read_history
+from ledger.registry_records import MAX_LEDGER_KEYS, History, LedgerRecord, read_history, read_policy
 from ledger.witness_policy import WitnessPolicy, parse_policy
 
 MAX_TRUST: Final = 1 << 20
@@ -116,9 +117,7 @@ class TrustedLedger:
         for listed in record.log_keys:
             known = keys.get(listed.vkey)
             if known is None or known.last_size is None:
-                keys[listed.vkey] = TrustedKey(
-                    VerifierKey.parse(listed.vkey), listed.last_size, listed.added
-                )
+                keys[listed.vkey] = TrustedKey(VerifierKey.parse(listed.vkey), listed.last_size, listed.added)
         policy = record.witness_policy if record.changed > self.changed else self.witness_policy
         return replace(self, log_keys=tuple(keys.values()), witness_policy=policy)
 
@@ -217,9 +216,9 @@ class TrustedLedger:
             reader.data("genesis", size=32),
             reader.text("origin"),
             keys,
-            read_history(reader, "witness_policy", lambda one: one.text("value", limit=16_384, empty=True)),
+            read_history(reader, "witness_policy", read_policy),
             reader.flag("training"),
-            reader.text("own_policy", limit=16_384, empty=True),
+            reader.text("own_policy", limit=MAX_POLICY, empty=True),
             reader.u64("changed"),
             None if head is None else SeenHead.from_json(head),
         )

@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from typing import Final
 
 from ledger.checkpoints import Checkpoint, log_key, sign_checkpoint
+from ledger.errors import ChangeRefused
+from ledger.notes import VerifierKey
+from ledger.registry_records import LedgerRecord
 from ledger.signatures import Signer
 from ledger.state import State, Transition
 from ledger.submissions import pack
@@ -108,6 +111,10 @@ class Committer:
         self.published = self._release(self.snapshot)
         return self.published
 
+    def check_log_key(self, vkey: str) -> None:
+        """That this node can sign under a log key that is to be added. Raises as LogKeys.check_added."""
+        self._keys.check_added(vkey)
+
     def recover(self) -> Published:
         """Go on after an error: have the store hold what was decided, and release it as a start would.
 
@@ -161,7 +168,7 @@ class Committer:
             note = self._keys.sign(snapshot.state, head)
 
         # Keep the mark, durably. From here on this node will not start on a store that holds less.
-        # A crash behind it: the start signs the same bytes again.
+        # A crash behind it: the start signs the same tree again (ML-DSA-44 with other bytes).
         with self._step("mark"):
             self._copies.keep(note)
 
@@ -188,27 +195,46 @@ class LogKeys:
 
     def __init__(self, origin: str, signers: Sequence[Signer]) -> None:
         self.origin = origin
-        self.verifiers = tuple(log_key(origin, signer.public_key) for signer in signers)
-        self._signers = tuple(zip((key.format() for key in self.verifiers), signers, strict=True))
+        self.verifiers = tuple(log_key(origin, one.public_key, one.algorithm) for one in signers)
+        self._signers = tuple(zip(self.verifiers, signers, strict=True))
 
     def sign(self, state: State, head: Head) -> bytes:
         """The signed checkpoint of a head, by each key that the registry lets sign that size.
 
-        Raises NodeError when there is none.
+        About 20 µs, and 0.7 ms with an ML-DSA-44 key. Raises NodeError as :meth:`able`.
         """
-        usable = {
-            key.vkey
-            for key in state.registry.ledger.log_keys
-            if key.last_size is None or head.size <= key.last_size
-        }
-        signers = [signer for vkey, signer in self._signers if vkey in usable]
-        if not signers:
-            raise NodeError(
-                f"none of the {len(self._signers)} keys given may sign size {head.size} of {self.origin}",
-                where="log key",
-                fix="start the node with the key file that was made with this ledger",
-            )
+        signers = self.able(state.registry.ledger, head.size)
         return sign_checkpoint(Checkpoint(self.origin, head.size, head.root), signers)
+
+    def able(self, record: LedgerRecord, size: int) -> list[Signer]:
+        """The keys given that are in force for ``size``, at least one of each type that the log has then.
+
+        A checkpoint without a signature that verifiers ask for must not be released. Raises NodeError.
+        """
+        listed = record.log_keys_at(size)
+        able = [(key, signer) for key, signer in self._signers if key in listed]
+        missing = {key.type for key in listed} - {key.type for key, _ in able}
+        if missing:
+            names = " and no ".join(sorted(kind.algorithm.label for kind in missing))
+            raise NodeError(
+                f"no {names} key of the {len(self._signers)} given may sign size {size} of {self.origin}",
+                where="log key",
+                fix="start the node with the log key files that this ledger has registered",
+            )
+        return [signer for _, signer in able]
+
+    def check_added(self, vkey: str) -> None:
+        """Refuse a log key of a type that this node has none of: it could sign no checkpoint after it.
+
+        Raises ChangeRefused; FormatError for what is no verifier key.
+        """
+        added = VerifierKey.parse(vkey)
+        if added.type not in {key.type for key in self.verifiers}:
+            raise ChangeRefused(
+                f"this node has no {added.algorithm.label} log key: after this it could sign no checkpoint",
+                where="change",
+                fix="start every node with it first (sudur node start --log-key FILE), then register it",
+            )
 
 
 def found_ledger(store: Store, journal: Journal, transition: Transition) -> None:

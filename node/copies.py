@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from ledger.checkpoints import open_checkpoint
+from ledger.checkpoints import open_signed_by_any
 from ledger.errors import SudurError
 from ledger.notes import VerifierKey
 from node.errors import StoreBehindMark, StoreDamaged
@@ -122,9 +122,9 @@ def check_mark(snapshot: Snapshot, store: Store, mark: Mark, own: Sequence[Verif
             fix="put this node's own mark file back beside its data directory",
         )
     record = snapshot.state.registry.ledger
-    keys = [*(VerifierKey.parse(one.vkey) for one in record.log_keys), *own]
+    keys = {VerifierKey.parse(one.vkey) for one in record.log_keys} | set(own)
     try:
-        marked = open_checkpoint(mark.note, record.origin, keys).checkpoint
+        marked = open_signed_by_any(mark.note, record.origin, tuple(keys)).checkpoint
     except SudurError as error:
         raise StoreDamaged(
             f"its checkpoint is not one of this log: {error}",

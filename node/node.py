@@ -8,14 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ledger import rules
-from ledger.changes import Genesis
-from ledger.checkpoints import log_key
-from ledger.errors import FormatError
-from ledger.registry_leaf import RegistryLeaf
 from ledger.rules_v1 import CLAIMED_FUTURE_MS
 from ledger.signatures import Signer
+from ledger.state import State
 from node.clock import Clock, SystemClock, seal_time
-from node.commit import Committer, Observe, found_ledger, unobserved
+from node.commit import Committer, LogKeys, Observe, found_ledger, unobserved
 from node.copies import SingleCopy
 from node.database import Database
 from node.disk import FreeBytes, free_bytes, make_directories, sync_directory
@@ -72,7 +69,7 @@ class LedgerNode(LedgerCopy):
         clock = clock or SystemClock()
         settings = settings or NodeSettings()
         transition = rules.genesis(genesis_leaf)
-        _check_named(genesis_leaf, signers)
+        _check_keys(transition.state, signers)
         if transition.state.time_ms > seal_time(clock, 0) + CLAIMED_FUTURE_MS:
             raise ClockUnsound(
                 "the genesis was made later than this clock says it is now", fix="set the clock and try again"
@@ -227,14 +224,14 @@ def _check_alone(store: Store, mark: Mark) -> None:
         )
 
 
-def _check_named(genesis_leaf: bytes, signers: Sequence[Signer]) -> None:
-    body = RegistryLeaf.decode(genesis_leaf).change().body
-    if not isinstance(body, Genesis):
-        raise FormatError("it is no genesis change", where="genesis")
-    own = {log_key(body.origin, signer.public_key).format() for signer in signers}
-    if own.isdisjoint(body.log_keys):
+def _check_keys(state: State, signers: Sequence[Signer]) -> None:
+    """That this node can sign block 0. Raises NodeError."""
+    record = state.registry.ledger
+    keys = LogKeys(record.origin, signers)
+    if set(keys.verifiers).isdisjoint(record.log_keys_at(state.size)):
         raise NodeError(
             "the genesis names none of the log keys given",
             where="log key",
-            fix="use the log key file that was made with this genesis",
+            fix="use the log key files that were made with this genesis",
         )
+    keys.able(record, state.size)

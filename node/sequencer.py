@@ -18,7 +18,7 @@ from typing import Final
 import structlog
 
 from ledger import rules
-from ledger.changes import RulesRaised
+from ledger.changes import LogKeyAdded, RulesRaised
 from ledger.errors import RulesVersionUnknown, SubmissionRepeated, SudurError
 from ledger.leaves import LeafType, leaf_type
 from ledger.registry_leaf import RegistryLeaf
@@ -400,7 +400,7 @@ class Sequencer:
         if call.is_change:
             if draft.leaves and not draft.fits(1, len(leaf)):
                 return False
-            self._check_rules(leaf)
+            self._check_change(leaf)
             block.entries.append(_Entry(call, position, draft.add_change(leaf), None))
             block.packed.append(pack((leaf,)))
             return True
@@ -417,9 +417,13 @@ class Sequencer:
         block.entries.append(_Entry(call, position, index, submission, repeat))
         return True
 
-    def _check_rules(self, leaf: bytes) -> None:
-        """That a change raises the rules to none that some software lacks: it could not go on after it."""
+    def _check_change(self, leaf: bytes) -> None:
+        """That this node can go on after a change: that it raises the rules to none that some software
+        lacks, and asks for no kind of signature that it has no key for.
+        """
         body = RegistryLeaf.decode(leaf).change().body
+        if isinstance(body, LogKeyAdded):
+            self._committer.check_log_key(body.vkey)
         if isinstance(body, RulesRaised) and body.rules not in (supported := self._supported()):
             raise RulesVersionUnknown(
                 f"the software here, or that of another member, does not have rules version {body.rules}",

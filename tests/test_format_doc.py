@@ -509,7 +509,7 @@ def test_trust_file() -> None:
             {
                 "genesis": b64(G),
                 "origin": ORIGIN,
-                "log_keys": [{"vkey": LOG_VKEY, "last_size": None}],
+                "log_keys": [{"vkey": LOG_VKEY, "added": "0", "last_size": None}],
                 "witness_policy": [{"from": "0", "value": POLICY}],
                 "own_policy": "",
                 "training": True,

@@ -19,7 +19,7 @@ from ledger.canonical_json import Json
 from ledger.checkpoints import Checkpoint, open_checkpoint, parse_checkpoint
 from ledger.errors import FormatError, RuleError, RulesVersionUnknown, SudurError, VerificationError
 from ledger.hashing import HASH_SIZE, leaf_hashes
-from ledger.notes import VerifierKey, parse_note
+from ledger.notes import parse_note
 from ledger.seals import Seal
 from ledger.signatures import Signer
 from ledger.state import State
@@ -193,7 +193,8 @@ class _Check:
         def note_for(head: Head, state: State, stored: bytes | None) -> bytes | None:
             try:
                 if stored is not None:
-                    found = open_checkpoint(stored, state.registry.ledger.origin, _keys_at(state, head.size))
+                    record = state.registry.ledger
+                    found = open_checkpoint(stored, record.origin, record.log_keys_at(head.size))
                     if (found.checkpoint.size, found.checkpoint.root) == (head.size, head.root):
                         return stored
             except SudurError:
@@ -235,7 +236,7 @@ class _Check:
             except (RuleError, FormatError, VerificationError) as error:
                 raise _at_fault(database, start, leaves, error) from error
             block = candidate_block(self._head, tree, transition, packed)
-            checker.check_block(block, _keys_at(transition.state, block.head.size))
+            checker.check_block(block, transition.state.registry.ledger.log_keys_at(block.head.size))
             self._head, self._state, tree = block.head, transition.state, block.tree
             self._tell("checked", len(leaves))
             if marked is not None and marked.size == block.head.size:
@@ -300,7 +301,7 @@ class _Check:
         origin = self._state.registry.ledger.origin
         size = parse_checkpoint(parse_note(note).text).size
         try:
-            open_checkpoint(note, origin, _keys_at(self._state, size))
+            open_checkpoint(note, origin, self._state.registry.ledger.log_keys_at(size))
         except SudurError as error:
             _wrong_mark(findings, f"its checkpoint of size {size} does not verify: {error}")
             return False
@@ -358,12 +359,6 @@ def _at_fault(database: Database, start: int, leaves: list[bytes], error: SudurE
     return EntriesDamaged(
         f"the log itself breaks the rules: {error}", first=start, where=f"leaves {start} on"
     )
-
-
-def _keys_at(state: State, size: int) -> list[VerifierKey]:
-    """The log keys that a state lets sign a size."""
-    keys = state.registry.ledger.log_keys
-    return [VerifierKey.parse(key.vkey) for key in keys if key.last_size is None or size <= key.last_size]
 
 
 def _stored_head(database: Database) -> Head | None:

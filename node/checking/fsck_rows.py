@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ledger.checkpoints import Checkpoint, open_checkpoint
+from ledger.checkpoints import Checkpoint, open_checkpoint, open_signed_by_any
 from ledger.errors import SudurError
 from ledger.exchanges import Exchange
 from ledger.figures import Figures
@@ -347,10 +347,10 @@ class RowChecker:
     def _check_beyond(self, state: State) -> None:
         """A checkpoint that the log did sign, for more than the entries hold, means that some are lost."""
         ledger = state.registry.ledger
-        keys = [VerifierKey.parse(key.vkey) for key in ledger.log_keys]
+        keys = [VerifierKey.parse(key.vkey) for key in ledger.log_keys]  # whichever, and whenever
         for _, note in self._rows(CHECKPOINTS, codec.u64(state.size + 1)):
             try:
-                signed = open_checkpoint(note, ledger.origin, keys).checkpoint
+                signed = open_signed_by_any(note, ledger.origin, keys).checkpoint
             except SudurError:
                 continue
             if signed.size > state.size:

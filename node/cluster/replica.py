@@ -19,7 +19,6 @@ import structlog
 from ledger import rules
 from ledger.checkpoints import open_checkpoint
 from ledger.errors import BlockRefused, FormatError, SudurError
-from ledger.notes import VerifierKey
 from ledger.rules_v1 import MAX_BLOCK_LEAVES
 from ledger.state import State
 from ledger.submissions import pack, unpack
@@ -349,8 +348,7 @@ class Replica:
 
     def _check_note(self, state: State, head: Head, note: bytes) -> None:
         record = state.registry.ledger
-        keys = [VerifierKey.parse(one.vkey) for one in record.log_keys]
-        found = open_checkpoint(note, record.origin, keys).checkpoint
+        found = open_checkpoint(note, record.origin, record.log_keys_at(head.size)).checkpoint
         if (found.size, found.root) != self.root_after(head.block):
             raise Conflict(f"the checkpoint of size {found.size} is not of this chain", where="checkpoint")
 

@@ -22,7 +22,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from operator import itemgetter
 from types import TracebackType
 from typing import Final, Self
@@ -32,7 +31,6 @@ from ledger.checkpoints import open_checkpoint
 from ledger.errors import BlockRefused, FormatError, RulesVersionUnknown, SudurError
 from ledger.hashing import leaf_hash, leaf_hashes
 from ledger.leaves import LeafType
-from ledger.notes import VerifierKey
 from ledger.proofs import verify_consistency
 from ledger.rules_v1 import MAX_BLOCK_BYTES, MAX_BLOCK_LEAVES
 from ledger.seals import Seal
@@ -353,9 +351,8 @@ def _check_note(note: bytes, state: State, head: Head, name: str) -> None:
     About 0.1 ms. Raises PeerWrong.
     """
     record = state.registry.ledger
-    keys = [_key(one.vkey) for one in record.log_keys if one.last_size is None or head.size <= one.last_size]
     try:
-        found = open_checkpoint(note, record.origin, keys).checkpoint
+        found = open_checkpoint(note, record.origin, record.log_keys_at(head.size)).checkpoint
     except SudurError as error:
         what = f"its checkpoint is not the log's: {error.what}"
     else:
@@ -363,11 +360,6 @@ def _check_note(note: bytes, state: State, head: Head, name: str) -> None:
             return
         what = f"its checkpoint, signed by the log, is of another tree, of {found.size} leaves"
     raise PeerWrong(what, peer=name, where=f"block {head.block}", fix="keep it, and tell the auditors")
-
-
-@lru_cache(maxsize=64)
-def _key(vkey: str) -> VerifierKey:
-    return VerifierKey.parse(vkey)
 
 
 # --- the next run, meanwhile -------------------------------------------------------------------

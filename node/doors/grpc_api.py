@@ -304,9 +304,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         self._check_running()
         signed, published = self._reads.published, self._reads.witnessed
         state, record = signed.state, signed.state.registry.ledger
-        may_sign = [
-            key.vkey for key in record.log_keys if key.last_size is None or key.last_size >= state.size
-        ]
+        may_sign = [key.vkey for key in record.log_keys if key.may_sign(state.size)]
         return ledger_pb2.GetLedgerResponse(
             genesis=state.genesis,
             origin=record.origin,

@@ -163,9 +163,7 @@ def _add_json(app: FastAPI, reads: Reads, metrics: Metrics) -> None:
             genesis=state.genesis.hex(),
             origin=record.origin,
             training=record.training,
-            log_keys=[
-                key.vkey for key in record.log_keys if key.last_size is None or key.last_size >= state.size
-            ],
+            log_keys=[key.vkey for key in record.log_keys if key.may_sign(state.size)],
             rules_version=state.rules,
             software_version=SOFTWARE_VERSION,
             size=published.size,

@@ -634,7 +634,7 @@ def test_the_borders_of_a_theft(tree: World) -> None:
 def test_log_keys_come_and_go() -> None:
     world = World()
     old, new = log_key("log"), log_key("log 2")
-    with pytest.raises(ChangeRefused, match="last log key"):
+    with pytest.raises(ChangeRefused, match="last Ed25519 log key"):
         world.change(LEDGER, changes.LogKeyEnded(old, 1000))
     for vkey, error in (
         (old, KeyReused),

@@ -79,9 +79,13 @@ def test_whoever_knows_both_is_not_content_with_one() -> None:
 
 def test_a_witness_may_take_what_either_key_signed() -> None:
     note = parse_note(SIGNED)
-    only = Note(note.text, note.signatures[1:])
-    assert checkpoints.verify_log_signatures(only, CHECKPOINT, [CLASSICAL_KEY, LATTICE_KEY]) == (LATTICE_KEY,)
-    assert checkpoints.verify_log_signatures(only, CHECKPOINT, [CLASSICAL_KEY]) == ()
+    only = Note(note.text, note.signatures[1:]).encode()
+    keys = [CLASSICAL_KEY, LATTICE_KEY]
+    assert checkpoints.open_signed_by_any(only, ORIGIN, keys).checkpoint == CHECKPOINT
+    with pytest.raises(CheckpointUntrusted, match="no known key"):
+        checkpoints.open_signed_by_any(only, ORIGIN, [CLASSICAL_KEY])
+    with pytest.raises(SignatureInvalid):
+        checkpoints.open_signed_by_any(only.replace(b"1234", b"1235"), ORIGIN, keys)
 
 
 def test_a_log_does_not_sign_without_ed25519() -> None:

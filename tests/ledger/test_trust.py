@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.checkpoints import Checkpoint, sign_checkpoint
+from ledger.checkpoints import log_key as checkpoint_key
 from ledger.cosignatures import cosign
 from ledger.errors import CheckpointUntrusted, PolicyUnmet, ProofInvalid, TrustFormatError
 from ledger.notes import NamedSigner, SignatureType, VerifierKey, parse_note
 from ledger.registry_records import History
-from ledger.signatures import Signer
+from ledger.signatures import Algorithm, MlDsa44Signer, Signer
 from ledger.trust import SeenHead, Trust, TrustedKey, TrustedLedger, parse_trust
 from tests.ledger.world import ORIGIN, log_key, signer
 
@@ -105,6 +106,24 @@ def test_a_key_signs_up_to_its_last_size_and_no_further() -> None:
         ROTATED.open(_note(11, OLD))
     with pytest.raises(CheckpointUntrusted, match="no trusted key"):
         ROTATED.open(_note(5, signer("stranger")))
+
+
+LATTICE = MlDsa44Signer(bytes(32))
+LATTICE_KEY = checkpoint_key(ORIGIN, LATTICE.public_key, Algorithm.ML_DSA_44)
+
+
+def test_an_ml_dsa_key_is_asked_for_while_the_log_has_it() -> None:
+    """So old receipts stay good, and whoever breaks Ed25519 cannot just leave the other line out."""
+    ledger = replace(LEDGER, log_keys=(*LEDGER.log_keys, TrustedKey(LATTICE_KEY, 20, 10)))
+    assert parse_trust(Trust((ledger,)).encode()).ledgers == (ledger,)
+    for size in (10, 21):
+        assert ledger.open(_note(size, OLD)).checkpoint.size == size
+        assert ledger.open(_note(size, OLD, LATTICE)).checkpoint.size == size, "ignored: a stranger's"
+    for size in (11, 20):
+        assert ledger.open(_note(size, OLD, LATTICE)).checkpoint.size == size
+        with pytest.raises(CheckpointUntrusted, match="no trusted ML-DSA-44 key"):
+            ledger.open(_note(size, OLD))
+        assert LEDGER.open(_note(size, OLD, LATTICE)).checkpoint.size == size, "knows Ed25519 only"
 
 
 def test_another_root_than_the_one_seen_is_not_opened() -> None:

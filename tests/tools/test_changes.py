@@ -204,7 +204,7 @@ def test_a_dry_run_changes_nothing(authority: Office, ledger: Ledger, tmp_path: 
         ("replace-authority", ["--threshold", "1", "--keep", "9"], 64, ["no key 9"]),
         ("replace-authority", ["--threshold", "1", "--keep", "1", "--drop", "2"], 64, ["not both"]),
         ("raise-rules", ["1", "--block", "1000000"], 1, ["do not come after rules 1"]),
-        ("end-log-key", ["LOG", "--last-size", "1000000000"], 1, ["the last log key cannot be ended"]),
+        ("end-log-key", ["LOG", "--last-size", "1000000000"], 1, ["the last Ed25519 log key"]),
     ],
 )
 def test_refusals_are_one_line(

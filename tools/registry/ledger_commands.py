@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
 from ledger.changes import (
     LEDGER,
+    MAX_POLICY,
     AuthorityKey,
     AuthorityReplaced,
     AuthoritySet,
@@ -33,7 +34,6 @@ from tools.registry.authority_directory import MAX_KEYS, AuthorityDirectory
 from tools.registry.change_commands import Context, Directory, DryRun, How, Propose, Report, carry_out
 from tools.registry.changing import Wish, check_body
 
-_MAX_POLICY: Final = 16_384
 _LogKey = Annotated[
     str,
     typer.Argument(
@@ -248,7 +248,7 @@ def _vkey(text: str, directory: Path) -> str:
 
 
 def _policy_text(path: Path) -> str:
-    data = read_file(path, _MAX_POLICY)
+    data = read_file(path, MAX_POLICY)
     try:
         parse_policy(data)
     except FormatError as error:
