@@ -477,7 +477,7 @@ class LedgerRecord:
 
     @property
     def end(self) -> int | None:
-        """The size that the log does not grow beyond, since no Ed25519 key may sign more; None: there is none."""
+        """The size that the log does not grow beyond, for no Ed25519 key may sign more; None: none is set."""
         needed = [key for key in self.log_keys if key.is_classical]
         if self.closed is None or any(key.last_size is None for key in needed):
             return None
