@@ -17,9 +17,9 @@ from ledger.checkpoints import SignedCheckpoint
 from ledger.resources import Resources
 from ledger.seals import Seal
 from ledger.trust import TrustedLedger
+from tools.audit.accusing import keep_evidence
 from tools.audit.engine import AuditedLog, Watch, forget_replayed
 from tools.audit.errors import LogLied, StateDamaged
-from tools.audit.evidence_files import keep_evidence
 from tools.witness.refusals import Caught, SealAhead, SealOld
 
 MAX_OFF_MS: Final = 5 * 60_000
@@ -89,7 +89,7 @@ class EngineAuditor:
         try:
             log.advance(self._resources, signed, watch=watch)
         except LogLied as error:
-            path = keep_evidence(self._directory, error)
+            path = keep_evidence(log, error, self._resources)
             fix = f"the evidence is in {path}"
             raise Caught(str(error), where=signed.checkpoint.origin, fix=fix) from error
         finally:
