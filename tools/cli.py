@@ -31,6 +31,8 @@ from tools.errors import EXIT_CANNOT_TELL, EXIT_OK, EXIT_USAGE, exit_code
 from tools.figures import figures
 from tools.lookup import lookup
 from tools.options import use_tls
+from tools.portable.check_command import verify_proof
+from tools.portable.export_command import export
 from tools.registry import authority_commands as authority
 from tools.registry import commands as registry
 from tools.ui import printable
@@ -56,6 +58,8 @@ app.add_typer(node_cmd.app, name="node")
 node_cmd.app.command()(reseed)
 app.add_typer(cluster.app, name="cluster")
 app.command()(verify)
+app.command()(export)
+app.command()(verify_proof)
 app.command(name="verify-evidence")(verify_evidence_file)
 app.command()(lookup)
 app.command()(figures)

@@ -20,7 +20,9 @@ from typing import Any, Final, Self
 
 import httpx
 
+from ledger.notes import MAX_NOTE_SIZE
 from ledger.resources import MAX_EVENTS_BYTES
+from ledger.status_tokens import MAX_STATUS_TOKEN
 from ledger.tiles import FULL_TILE_BYTES, MAX_BUNDLE_BYTES
 from tools.client_tls import ClientTls, why_unreachable
 from tools.errors import AnswerWrong, NotFound, RateLimited, Unavailable, Usage
@@ -34,13 +36,15 @@ _CAPS: Final = (
     ("status/chunk/", 32_768),
     ("status/list/", 16 << 20),
     ("status/events/", MAX_EVENTS_BYTES),
+    ("status/token/", MAX_STATUS_TOKEN),
+    ("receipt-keys", MAX_NOTE_SIZE),
     ("v1/figures/", 128 << 20),
     ("v1/", 1 << 20),
 )
 _WITNESSED: Final = "/checkpoint"
 """Under a name of the log's: the newest that a witness has cosigned."""
 _MAX_NOTE: Final = 1 << 20
-_CHANGING: Final = ("checkpoint", "status/events/", "v1/")
+_CHANGING: Final = ("checkpoint", "status/events/", "status/token/", "receipt-keys", "v1/")
 _HOST: Final = re.compile(rb"[A-Za-z0-9_.:-]+")
 _CACHE_BYTES: Final = 64 << 20
 
@@ -122,6 +126,10 @@ class HttpResources:
             self._keep(path, data)
         return data
 
+    def fetch_form(self, path: str, media_type: str) -> bytes:
+        """One form of what is at ``path``. Raises as :meth:`fetch`, NotFound for a form that it lacks."""
+        return self._get(path, media_type)
+
     def _keep(self, path: str, data: bytes) -> None:
         self._kept[path] = data
         self._kept_bytes += len(data)
@@ -129,27 +137,35 @@ class HttpResources:
             _, oldest = self._kept.popitem(last=False)
             self._kept_bytes -= len(oldest)
 
-    def _get(self, path: str) -> bytes:
+    def _get(self, path: str, accept: str = "*/*") -> bytes:
         waited_s = 0.0
         while True:
             try:
-                return self._get_once(path)
+                return self._get_once(path, accept)
             except _AskedTooOften as error:
                 waited_s += error.delay_s
                 if waited_s > self._deadline_s:
                     raise
                 self._pause(error.delay_s)
 
-    def _get_once(self, path: str) -> bytes:
+    def _get_once(self, path: str, accept: str) -> bytes:
         where = f"{self.url}/{path}"
         cap = cap_of(path)
         try:
             with (
                 self._deadline(where),
-                self._client.stream("GET", where, extensions={"trace": self._traced}) as response,
+                self._client.stream(
+                    "GET", where, headers={"Accept": accept}, extensions={"trace": self._traced}
+                ) as response,
             ):
                 if response.status_code in (404, 410):
                     raise NotFound("is not there", where=where)
+                if response.status_code == 406:
+                    raise NotFound(
+                        f"is not to be had as {accept}: that node may have no receipt key",
+                        where=where,
+                        fix="ask another node",
+                    )
                 if response.status_code == 429:
                     raise _AskedTooOften(where, _delay_s(response.headers.get("retry-after", "")))
                 if response.status_code >= 500:

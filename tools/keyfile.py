@@ -29,7 +29,7 @@ from tools.files import PRIVATE, PUBLIC, read_file, reason, write_new_file
 
 MAX_KEY_FILE: Final = 16_384
 SECRET_SIZE: Final = 32
-FILE_USES: Final = (*USES, "authority", "log", "register", "witness")
+FILE_USES: Final = (*USES, "authority", "log", "register", "witness", "receipt")
 _SECRET_USES: Final = ("envelope", "register")
 _FORMAT: Final = "sudur-key/v1"
 _PUBLIC_FORMAT: Final = "sudur-public-key/v1"

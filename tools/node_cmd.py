@@ -19,6 +19,7 @@ from tools.files import read_file
 from tools.keyfile import KeyFile
 from tools.options import Json_, PassphraseFile, channels
 from tools.pinning import load_trust, only_ledger
+from tools.portable.key_command import receipt_key
 from tools.tls_options import tls_files
 from tools.ui import Passphrase, emit_json, remark, say
 
@@ -45,6 +46,7 @@ for _command in (
     backup_commands.verify_backup,
     backup_commands.restore,
     backup_commands.drill,
+    receipt_key,
 ):
     app.command()(_command)
 
@@ -64,6 +66,16 @@ def start(
             exists=True,
             dir_okay=False,
             help="The log's private key (log.key.json). Repeatable. A mirror has none.",
+        ),
+    ] = None,
+    receipt_keys: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--receipt-key",
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Signs COSE receipts and status tokens. Repeatable: the first signs, all are published.",
         ),
     ] = None,
     follow: Annotated[
@@ -205,6 +217,9 @@ def start(
         )
     if bool(follow) != (trust is not None) or (follow and genesis is not None):
         raise Usage("a mirror needs --trust, and has no --genesis; another node has no --trust")
+    if follow and receipt_keys:
+        raise Usage("a mirror has no log key to state a receipt key with", where="--receipt-key")
+    passphrase = Passphrase(passphrase_file)
     try:
         settings = Settings(
             data_dir=data,
@@ -219,6 +234,7 @@ def start(
             etcd_tls=tls_files(
                 "--etcd-cert", etcd_cert, "--etcd-key", etcd_key, "--etcd-ca", etcd_ca, mutual=True
             ),
+            receipt_keys=tuple(open_keys("receipt", receipt_keys or [], passphrase)),
             clock_is_right=clock_is_right,
             rates=RateLimits(
                 agency_records=agency_records,
@@ -247,7 +263,7 @@ def start(
         asyncio.run(run_mirror(settings, trusted, addresses, ready=ready, mirror_settings=core))
         return
     cluster = _cluster(journal, name, peer, peer_listen, members)
-    signers = open_log_keys(log_key or [], Passphrase(passphrase_file))
+    signers = open_keys("log", log_key or [], passphrase)
     leaf = None if genesis is None else read_file(genesis, MAX_LEAF_SIZE)
     configure_logs(log_format.value)
     if cluster is None:
@@ -332,7 +348,7 @@ def fsck(
         None if trust is None else load_trust(trust),
         remark if sys.stderr.isatty() else lambda _: None,
         mark_path=mark,
-        signers=open_log_keys(log_key or [], Passphrase(passphrase_file)),
+        signers=open_keys("log", log_key or [], Passphrase(passphrase_file)),
     )
     if as_json:
         emit_json(report.to_json())
@@ -342,13 +358,13 @@ def fsck(
         raise typer.Exit(EXIT_NOT_GENUINE)
 
 
-def open_log_keys(paths: list[Path], passphrase: Passphrase) -> list[Signer]:
-    """The log's private keys. Raises KeyFileError for a key of another use, WrongPassphrase."""
+def open_keys(use: str, paths: list[Path], passphrase: Passphrase) -> list[Signer]:
+    """Private keys for signing. Raises KeyFileError for a key of another use, WrongPassphrase."""
     signers = []
     for path in paths:
         file = KeyFile(path)
-        if file.public.use != "log":
-            raise KeyFileError(f"is a key for {file.public.use}, not the log's", where=str(path))
+        if file.public.use != use:
+            raise KeyFileError(f"is a key for {file.public.use}, {use} is expected", where=str(path))
         known = passphrase.to_open(path.name) if file.is_encrypted else None
         signers.append(file.open(known).signer)
     return signers

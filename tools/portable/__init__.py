@@ -1,0 +1,1 @@
+"""Documents' proofs in the forms that others read: handed out, and checked."""
