@@ -54,7 +54,7 @@ class Accused(Ledger):
 
 
 TestAccused = pytest.mark.slow(Accused.TestCase)
-TestAccused.settings = settings(max_examples=25, stateful_step_count=40)
+TestAccused.settings = settings(max_examples=15, stateful_step_count=40)
 
 
 def test_the_judge_does_decide() -> None:

@@ -13,13 +13,12 @@ from typing import Any
 
 from ledger import rules
 from ledger.checkpoints import Checkpoint, SignedCheckpoint, sign_checkpoint
-from ledger.cosignatures import witness_key
 from ledger.errors import BlockRefused
 from ledger.evidence import Evidence
 from ledger.evidence_making import prove_block, refusal
 from ledger.hashing import leaf_hash, leaf_hashes
 from ledger.leaves import LeafType
-from ledger.notes import NamedSigner, VerifierKey
+from ledger.notes import VerifierKey, parse_note
 from ledger.records import Issue, Status, StatusChange, parse_record
 from ledger.resources import CHECKPOINT, LogTiles, checkpoint_path
 from ledger.rules_v1 import Draft
@@ -31,6 +30,7 @@ from ledger.tree import Tree
 from ledger.trust import Trust, TrustedLedger
 from tests.ledger.static import StaticLedger
 from tests.ledger.world import ORIGIN, MemoryReader, World, log_key, signer
+from tests.witnesses import cosigned
 
 
 class Lawless(Draft):
@@ -116,14 +116,13 @@ class Books(World):
         note = self.sign(Checkpoint(self.origin, size, tree.root()))
         self.static.files[CHECKPOINT] = self.static.files[checkpoint_path(size)] = note
 
-    # --- what others trust ---
+    def cosign(self, witness: str, time_s: int) -> None:
+        """Put a witness's cosignature on the newest head that is served."""
+        note = self.static.checkpoint
+        made = parse_note(note).with_signatures([cosigned(note, witness, time_s)]).encode()
+        self.static.files[CHECKPOINT] = made
 
-    def policy_of(self, *witnesses: NamedSigner) -> str:
-        """A policy that asks for all of these."""
-        keys = [(one.name, witness_key(one.name, one.signer.public_key)) for one in witnesses]
-        lines = [f"witness w{i} {key.format()}" for i, (_, key) in enumerate(keys)]
-        names = " ".join(f"w{i}" for i in range(len(keys)))
-        return "\n".join([*lines, f"group all-of-them all {names}", "quorum all-of-them", ""])
+    # --- what others trust ---
 
     def trusted(self) -> TrustedLedger:
         key = VerifierKey.parse(log_key("log", self.origin))

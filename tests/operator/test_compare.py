@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 
 from ledger.checkpoints import Checkpoint, sign_checkpoint
-from ledger.cosignatures import cosign
-from ledger.notes import NamedSigner, parse_note
 from ledger.resources import CHECKPOINT
 from tests.ledger.issued import Issued
 from tests.ledger.world import issue, signer
 from tests.operator.attacks import books
 from tests.operator.cheating import Books
 from tests.operator.serving import served
+from tests.witnesses import policy
 from tools.audit.engine import AuditedLog
 from tools.cli import run
 from tools.http_resources import HttpResources
@@ -227,11 +226,8 @@ def test_a_seal_ahead_of_the_witnesses_clocks(ask: Asking) -> None:
     """The operator dates blocks into the future; the cosignatures say when the witness saw it."""
     made = books()
     made.idle(later_ms=3_600_000)
-    named = NamedSigner("w.example/one", signer("witness"))
-    note = parse_note(made.static.checkpoint)
-    cosigned = note.with_signatures([cosign(note.text, named, made.state.time_ms // 1000 - 3_600)])
-    made.static.files[CHECKPOINT] = cosigned.encode()
-    made.policy = made.policy_of(named)
+    made.cosign("one", made.state.time_ms // 1000 - 3_600)
+    made.policy = policy(1, "one")
     with node(made) as url:
         asked = ask(made, url)
     assert asked.code == 2
