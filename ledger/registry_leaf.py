@@ -50,7 +50,7 @@ class RegistryLeaf:
     def encode(self) -> bytes:
         """The leaf. LeafFormatError when it is too large for one."""
         if len(self.json) > MAX_LEAF_SIZE - _HEADER.size - 1:
-            raise LeafFormatError(f"a change of {len(self.json)} bytes does not fit a leaf")
+            raise _too_large(len(self.json))
         parts = [self.signed_part(), bytes((len(self.signatures),))]
         for one in self.signatures:
             parts += (
@@ -59,7 +59,7 @@ class RegistryLeaf:
             )
         leaf = b"".join(parts)
         if len(leaf) > MAX_LEAF_SIZE:
-            raise LeafFormatError(f"a change of {len(leaf)} bytes does not fit a leaf")
+            raise _too_large(len(leaf))
         return leaf
 
     @classmethod
@@ -94,3 +94,10 @@ class RegistryLeaf:
     def change(self) -> Change:
         """The change that the JSON describes. Raises FormatError."""
         return parse_change(self.json)
+
+
+def _too_large(size: int) -> LeafFormatError:
+    return LeafFormatError(
+        f"a change of {size} bytes does not fit a leaf, which has at most {MAX_LEAF_SIZE}",
+        fix="name fewer keys at a time: one of ML-DSA-44 takes 1.8 KB, and its signature 2.5 KB",
+    )

@@ -21,7 +21,8 @@ from node.disk import make_directories, sync_directory
 from node.errors import DataInUse, NotFound, StoreDamaged
 
 HEADER_SIZE: Final = 4_096
-SLOT_SIZE: Final = 32_768
+SLOT_SIZE: Final = 135_168
+"""Room for the largest note, with many ML-DSA-44 cosignatures. Only what a record has is written."""
 _DIGEST: Final = 32
 _COUNTED: Final = 4 + 8
 MAX_RECORD: Final = SLOT_SIZE - _COUNTED - _DIGEST

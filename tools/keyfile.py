@@ -1,9 +1,9 @@
 """Key files: a private key at rest, and the public half that is handed to the authority.
 
-Both are canonical JSON with a newline. The secret is 32 bytes: the Ed25519 seed, or the X25519
-private key. With a passphrase it lies in a libsodium secretbox under a key that Argon2id makes of
-the passphrase; without, it lies open, and only the file's mode protects it. A key file is written
-once, mode 0600, and refused when others may read it. Nothing here prints a secret.
+Both are canonical JSON with a newline. The secret is 32 bytes: the seed of a signing key, of whichever
+algorithm, or the X25519 private key. With a passphrase it lies in a libsodium secretbox under a key that
+Argon2id makes of the passphrase; without, it lies open, and only the file's mode protects it. A key file is
+written once, mode 0600, and refused when others may read it. Nothing here prints a secret.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ from nacl.utils import random as random_bytes
 from ledger.canonical_json import Json, Reader, base64_text, encode, parse
 from ledger.changes import USES
 from ledger.errors import FormatError
-from ledger.signatures import Algorithm, Ed25519Signer, Signer, check_public_key, key_fingerprint
+from ledger.signatures import (
+    PUBLIC_KEY_SIZES,
+    Algorithm,
+    Signer,
+    check_public_key,
+    key_fingerprint,
+    signer_of,
+)
 from tools.errors import FileProblem, KeyFileError, WrongPassphrase
 from tools.files import PRIVATE, PUBLIC, read_file, reason, write_new_file
 
@@ -31,6 +38,7 @@ MAX_KEY_FILE: Final = 16_384
 SECRET_SIZE: Final = 32
 FILE_USES: Final = (*USES, "authority", "log", "register", "witness", "receipt")
 _SECRET_USES: Final = ("envelope", "register")
+_NOTE_USES: Final = ("log", "witness")
 _FORMAT: Final = "sudur-key/v1"
 _PUBLIC_FORMAT: Final = "sudur-public-key/v1"
 _LABEL: Final = re.compile(r"[\w][\w.-]*")
@@ -79,13 +87,17 @@ class PublicKey:
     def read(cls, reader: Reader) -> PublicKey:
         """From a JSON object that may have more members. Raises FormatError."""
         number = reader.number("algorithm", 1, 255)
-        if number not in (Algorithm.ED25519, Algorithm.X25519):
+        if number not in list(Algorithm):
             raise FormatError(f"algorithm {number} is not known here", where=reader.at("algorithm"))
-        key = cls(Algorithm(number), reader.data("public_key", size=32), _use(reader), _label(reader))
-        if (key.algorithm is Algorithm.X25519) != (key.use in _SECRET_USES):
-            raise FormatError(
-                "X25519 is for envelopes and the register, and nothing else is", where=reader.at("use")
-            )
+        algorithm = Algorithm(number)
+        key = cls(
+            algorithm,
+            reader.data("public_key", size=PUBLIC_KEY_SIZES[algorithm]),
+            _use(reader),
+            _label(reader),
+        )
+        if algorithm not in algorithms_for(key.use):
+            raise FormatError(f"{algorithm.label} is not for {key.use}", where=reader.at("use"))
         check_public_key(key.algorithm, key.key)
         return key
 
@@ -100,20 +112,44 @@ class PrivateKey:
     @property
     def signer(self) -> Signer:
         """Raises KeyFileError for a key that cannot sign."""
-        if self.public.algorithm is not Algorithm.ED25519:
+        if self.public.algorithm is Algorithm.X25519:
             raise KeyFileError(f"a key for {self.public.use} signs nothing", where=self.public.label)
-        return Ed25519Signer(self.secret)
+        return signer_of(self.public.algorithm, self.secret)
 
 
-def make_key(use: str, label: str) -> PrivateKey:
-    """A new random key pair: X25519 for envelopes and the register, else Ed25519.
+def algorithms_for(use: str) -> tuple[Algorithm, ...]:
+    """What a key for ``use`` may be of; the first is what it is unless another is asked for.
 
-    Raises KeyFileError for a bad label.
+    A key that signs notes has one algorithm: who knows only the other ignores that line.
+    """
+    if use in _SECRET_USES:
+        return (Algorithm.X25519,)
+    if use in _NOTE_USES:
+        return Algorithm.ED25519, Algorithm.ML_DSA_44
+    return Algorithm.ED25519, Algorithm.ML_DSA_44, Algorithm.ED25519_ML_DSA_44
+
+
+def make_key(use: str, label: str, algorithm: Algorithm | None = None) -> PrivateKey:
+    """A new random key pair; without ``algorithm`` X25519 for envelopes and the register, else Ed25519.
+
+    Raises KeyFileError for a bad label, and for an algorithm that is not for this use.
     """
     check_label(label)
+    algorithm = algorithms_for(use)[0] if algorithm is None else algorithm
+    check_algorithm(use, algorithm)
     secret = random_bytes(SECRET_SIZE)
-    algorithm = Algorithm.X25519 if use in _SECRET_USES else Algorithm.ED25519
     return PrivateKey(PublicKey(algorithm, _public_half(algorithm, secret), use, label), secret)
+
+
+def check_algorithm(use: str, algorithm: Algorithm) -> None:
+    """Raises KeyFileError for an algorithm that is not for this use."""
+    able = algorithms_for(use)
+    if algorithm not in able:
+        raise KeyFileError(
+            f"a key for {use} is not of {algorithm.label}",
+            where="--algorithm",
+            fix=f"make one of {' or '.join(one.label for one in able)}",
+        )
 
 
 def check_label(label: str) -> None:
@@ -257,7 +293,7 @@ def _derive(passphrase: str, salt: bytes, cost: KdfCost) -> bytes:
 def _public_half(algorithm: Algorithm, secret: bytes) -> bytes:
     if algorithm is Algorithm.X25519:
         return crypto_scalarmult_base(secret)
-    return Ed25519Signer(secret).public_key
+    return signer_of(algorithm, secret).public_key
 
 
 def _open(path: Path, wanted: str) -> Reader:

@@ -16,8 +16,8 @@ from ledger.signatures import Signer
 from tools import backup_commands
 from tools.errors import EXIT_NOT_GENUINE, KeyFileError, Usage
 from tools.files import read_file
-from tools.keyfile import KeyFile
-from tools.options import Json_, PassphraseFile, channels
+from tools.keyfile import KeyFile, make_key, save_key, save_public_key
+from tools.options import Json_, OfAlgorithm, PassphraseFile, channels, number_of
 from tools.pinning import load_trust, only_ledger
 from tools.portable.key_command import receipt_key
 from tools.tls_options import tls_files
@@ -65,7 +65,8 @@ def start(
             metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="The log's private key (log.key.json). Repeatable. A mirror has none.",
+            help="The log's private key (log.key.json). Repeatable: each signs that is registered. A mirror"
+            " has none.",
         ),
     ] = None,
     receipt_keys: Annotated[
@@ -302,6 +303,38 @@ def _cluster(journal: str, name: str, peer: str, peer_listen: str, members: str)
         return ClusterSettings(check_name(name), parse_endpoints(journal), own, tuple(listed), at)
     except NodeError as error:
         raise Usage(error.what, where=error.where, fix=error.fix) from None
+
+
+@app.command()
+def keygen(
+    out: Annotated[
+        Path,
+        typer.Option(metavar="NAME.key.json", dir_okay=False, help="The private key file to be made."),
+    ],
+    algorithm: OfAlgorithm = None,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json_ = False,
+) -> None:
+    """Make a further key for the log, beside or after its first one.
+
+    Start every node with it (--log-key, each key once), then hand the public file to the authority, which
+    registers it: sudur authority add-log-key NAME.pub.json. A log always has a key of Ed25519.
+
+    Example: sudur node keygen --out log-ml-dsa-44.key.json --algorithm ml-dsa-44
+    """
+    name = out.name.removesuffix(".key.json")
+    if name == out.name:
+        raise Usage(f"{out.name} does not end in .key.json", where="--out")
+    key = make_key("log", name, number_of(algorithm))
+    save_key(out, key, Passphrase(passphrase_file).given())
+    public = out.with_name(f"{name}.pub.json")
+    save_public_key(public, key.public)
+    if as_json:
+        emit_json({"public_key_file": str(public), "fingerprint": key.public.fingerprint})
+        return
+    say(f"For the nodes:      {out}")
+    say(f"For the authority:  {public}")
+    say(f"Its fingerprint:    {key.public.fingerprint}")
 
 
 @app.command()

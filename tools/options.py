@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -15,6 +16,7 @@ import typer
 
 from ledger.errors import SudurError
 from ledger.resources import Resources
+from ledger.signatures import Algorithm
 from tools.client import LedgerClient
 from tools.client_tls import ClientTls
 from tools.errors import Usage
@@ -49,6 +51,38 @@ PassphraseFile = Annotated[
         help="A file with the passphrase of the private keys. Else SUDUR_PASSPHRASE, else it is asked for.",
     ),
 ]
+
+
+class KeyAlgorithm(StrEnum):
+    """What a new key signs with."""
+
+    ED25519 = "ed25519"
+    ML_DSA_44 = "ml-dsa-44"
+    BOTH = "both"
+
+    @property
+    def number(self) -> Algorithm:
+        return {
+            KeyAlgorithm.ED25519: Algorithm.ED25519,
+            KeyAlgorithm.ML_DSA_44: Algorithm.ML_DSA_44,
+            KeyAlgorithm.BOTH: Algorithm.ED25519_ML_DSA_44,
+        }[self]
+
+
+OfAlgorithm = Annotated[
+    KeyAlgorithm | None,
+    typer.Option(
+        "--algorithm",
+        help="ml-dsa-44 withstands quantum computers; with both, a signature is good only if both parts are.",
+    ),
+]
+
+
+def number_of(algorithm: KeyAlgorithm | None) -> Algorithm | None:
+    """The algorithm that was asked for; None: whatever is usual."""
+    return None if algorithm is None else algorithm.number
+
+
 Json_ = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 TrustFile = Annotated[
     Path,

@@ -26,6 +26,7 @@ from typing import Final
 from ledger.canonical_json import Json, Reader, base64_text, encode, parse, parse_base64, u64_text
 from ledger.errors import FormatError, SudurError
 from ledger.hashing import HASH_SIZE, leaf_hashes
+from ledger.notes import MAX_NOTE_SIZE
 from ledger.proofs import consistency_nodes
 from ledger.rules_v1 import MAX_BLOCK_BYTES, MAX_BLOCK_LEAVES
 from ledger.submissions import unpack
@@ -43,7 +44,6 @@ _HEADER: Final = b"sudur blocks v1\n"
 _RECORD: Final = Struct(">QII")
 _MAX_MANIFEST: Final = 64 << 20
 _MAX_FILES: Final = 200_000
-_MAX_NOTE: Final = 65_536
 _LOCK: Final = ".lock"
 
 
@@ -145,7 +145,7 @@ class Manifest:
             reader.u64("blocks"),
             reader.u64("size"),
             _hash(reader, "root"),
-            reader.text("checkpoint", limit=_MAX_NOTE).encode(),
+            reader.text("checkpoint", limit=MAX_NOTE_SIZE).encode(),
             tuple(edge),
             tuple(ArchivedFile.from_json(one) for one in reader.members("files", limit=_MAX_FILES)),
             reader.u64("made_ms"),
@@ -373,7 +373,7 @@ def _read(directory: Path, file: ArchivedFile) -> Iterator[Block]:
         found, size, note_size = _RECORD.unpack_from(data, at)
         at += _RECORD.size
         end = at + size + note_size
-        if found != number or size > MAX_BLOCK_BYTES or note_size > _MAX_NOTE or end > len(data):
+        if found != number or size > MAX_BLOCK_BYTES or note_size > MAX_NOTE_SIZE or end > len(data):
             raise wrong(f"what stands where block {number} belongs is none")
         yield Block(number, data[at : at + size], data[at + size : end] or None)
         at = end

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from ledger.documents import Document, Field
-from ledger.notes import VerifierKey
 from ledger.receipt_builder import ReceiptBuilder
 from ledger.receipts import Receipt
 from ledger.records import Basis, Issue, Status
@@ -14,7 +13,7 @@ from ledger.rules import apply
 from ledger.signing_policy import SigningPolicy
 from ledger.trust import Trust, TrustedLedger
 from tests.ledger.static import StaticLedger
-from tests.ledger.world import ORIGIN, MemoryReader, World, log_key, signer, status
+from tests.ledger.world import ORIGIN, MemoryReader, World, status
 
 SEED = bytes(range(16))
 FILE = b"the bytes of a scanned certificate"
@@ -58,7 +57,7 @@ class Issued:
 
     def static(self) -> StaticLedger:
         """The resources of all blocks so far, from a replay of the leaves."""
-        served, copy = StaticLedger(ORIGIN, [signer("log")]), MemoryReader()
+        served, copy = StaticLedger(ORIGIN, self.world.log), MemoryReader()
         for leaves in self.world.blocks:
             transition = apply(copy.state, copy, leaves)
             copy.apply(transition)
@@ -66,8 +65,7 @@ class Issued:
         return served
 
     def trusted(self, witness_policy: str = "") -> TrustedLedger:
-        key = VerifierKey.parse(log_key("log"))
-        return TrustedLedger.founded(self.world.genesis, ORIGIN, (key,), witness_policy)
+        return TrustedLedger.founded(self.world.genesis, ORIGIN, self.world.log_keys, witness_policy)
 
     def trust(self) -> Trust:
         return Trust((self.trusted(),))

@@ -15,6 +15,7 @@ from typing import Final
 
 from ledger import changes, rules
 from ledger.changes import AUTHORITY, LEDGER, Change, ChangeBody, Subject
+from ledger.checkpoints import log_key as checkpoint_key
 from ledger.exchanges import Exchange
 from ledger.figures import Figures
 from ledger.hashing import leaf_hash, leaf_hashes, merkle_root
@@ -35,7 +36,7 @@ from ledger.records import (
 )
 from ledger.registry_leaf import NO_GENESIS, RegistryLeaf, RegistrySignature
 from ledger.rules_v1 import Draft
-from ledger.signatures import Ed25519Signer, key_fingerprint
+from ledger.signatures import Algorithm, Ed25519Signer, Signer, key_fingerprint, signer_of
 from ledger.signing_policy import RecordKind, SigningPolicy
 from ledger.state import State, Transition
 from ledger.status import CHUNK_SIZE, EMPTY_CHUNK, chunk_count
@@ -45,7 +46,7 @@ ORIGIN: Final = "ledger.example/test"
 START_MS: Final = 1_767_225_600_000
 """2026-01-01T00:00:00Z: the genesis seal's time, a UTC midnight."""
 
-Keys = Mapping[int, Ed25519Signer]
+Keys = Mapping[int, Signer]
 """Signers by their key's number."""
 
 
@@ -55,6 +56,11 @@ Keys = Mapping[int, Ed25519Signer]
 def signer(name: str) -> Ed25519Signer:
     """The key of this name; the same in every run."""
     return Ed25519Signer(sha256(b"test key " + name.encode()).digest())
+
+
+def signer_of_kind(name: str, kind: Algorithm) -> Signer:
+    """The key of this name and algorithm; the same in every run."""
+    return signer_of(kind, sha256(b"test key " + name.encode()).digest())
 
 
 def commitment(name: object) -> bytes:
@@ -83,12 +89,12 @@ def sign_submission(
     return SubmissionLeaf(agency, len(records), root, claimed_ms, tuple(signatures)).encode()
 
 
-def sign_change(genesis: bytes, change: Change, keys: Mapping[tuple[int, int], Ed25519Signer]) -> bytes:
+def sign_change(genesis: bytes, change: Change, keys: Mapping[tuple[int, int], Signer]) -> bytes:
     """A REGISTRY leaf, signed by ``keys`` by (agency, number); ``genesis`` as the message has it."""
     return sign_json(genesis, change.to_json(), keys)
 
 
-def sign_json(genesis: bytes, json: bytes, keys: Mapping[tuple[int, int], Ed25519Signer]) -> bytes:
+def sign_json(genesis: bytes, json: bytes, keys: Mapping[tuple[int, int], Signer]) -> bytes:
     """:func:`sign_change` for JSON that need not be a change."""
     message = RegistryLeaf(json, ()).message(genesis)
     signatures = tuple(
@@ -137,7 +143,7 @@ def affirm(agency: int, target: int, first: int, last: int) -> bytes:
     return Affirm(agency, target, first, last).encode()
 
 
-def new_key(number: int, key: Ed25519Signer, use: str = "submit", label: str = "") -> changes.NewKey:
+def new_key(number: int, key: Signer, use: str = "submit", label: str = "") -> changes.NewKey:
     """A key to register."""
     return changes.NewKey(number, key.algorithm, key.public_key, use, label)
 
@@ -259,11 +265,14 @@ class World:
     origin: str = ORIGIN
     reader: MemoryReader = field(default_factory=MemoryReader)
     blocks: list[tuple[bytes, ...]] = field(default_factory=list)
-    keys: dict[int, dict[int, Ed25519Signer]] = field(default_factory=dict)
+    keys: dict[int, dict[int, Signer]] = field(default_factory=dict)
     now: int = START_MS
+    kind: Algorithm = Algorithm.ED25519
+    """What the authority and the agencies sign with."""
+    log: tuple[Signer, ...] = (signer("log"),)
 
     def __post_init__(self) -> None:
-        self.keys[AUTHORITY] = {i: signer(f"authority {i}") for i in range(1, self.n + 1)}
+        self.keys[AUTHORITY] = {i: signer_of_kind(f"authority {i}", self.kind) for i in range(1, self.n + 1)}
         self.commit(rules.genesis(self.genesis_leaf()))
 
     def genesis_leaf(self) -> bytes:
@@ -273,13 +282,17 @@ class World:
             nonce=bytes(32),
             training=False,
             time_ms=self.now,
-            log_keys=(log_key("log", self.origin),),
+            log_keys=tuple(key.format() for key in self.log_keys),
             authority=authority_set(self.k, keys),
             witness_policy="",
         )
         return sign_change(
             NO_GENESIS, Change(LEDGER, NONE, body), {(AUTHORITY, n): key for n, key in keys.items()}
         )
+
+    @property
+    def log_keys(self) -> tuple[VerifierKey, ...]:
+        return tuple(checkpoint_key(self.origin, one.public_key, one.algorithm) for one in self.log)
 
     # --- the state ---
 
@@ -429,7 +442,8 @@ class World:
     ) -> int:
         """Register the agency's next keys, one for each use; returns the change's index."""
         first = len(self.state.registry.agency(agency).keys) + 1
-        fresh = {first + i: signer(f"agency {agency} key {first + i}") for i in range(len(uses))}
+        numbers = range(first, first + len(uses))
+        fresh = {n: signer_of_kind(f"agency {agency} key {n}", self.kind) for n in numbers}
         added = tuple(new_key(n, key, use) for (n, key), use in zip(fresh.items(), uses, strict=True))
         index = self.change(Subject("agency", agency), changes.KeysAdded(added), by=by, keys=keys)
         self.keys[agency].update(fresh)

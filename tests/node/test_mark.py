@@ -16,7 +16,7 @@ from node.mark import Mark
 from tests.node.world import ORIGIN, seed
 
 LOG = Ed25519Signer(seed("log"))
-HEADER, SLOT = 4096, 32_768
+HEADER, SLOT = 4096, 135_168
 
 
 def note(size: int) -> bytes:

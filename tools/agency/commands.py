@@ -39,7 +39,7 @@ from tools.files import locked
 from tools.keyfile import check_label, make_key
 from tools.letters import circulate_commands, inbox_commands, request_commands
 from tools.monitor import commands as monitor_commands
-from tools.options import NODES, Json_, Node, PassphraseFile, connect
+from tools.options import NODES, Json_, Node, OfAlgorithm, PassphraseFile, connect, number_of
 from tools.register import commands as register_commands
 from tools.register.store import REGISTER_KEY, make_register_key
 from tools.registry import key_commands
@@ -76,6 +76,7 @@ def keygen(
         str | None,
         typer.Option(help="A pseudonym, public for ever, like desk-2. No personal names. Default: the use."),
     ] = None,
+    algorithm: OfAlgorithm = None,
     passphrase_file: PassphraseFile = None,
     as_json: Json_ = False,
 ) -> None:
@@ -83,9 +84,10 @@ def keygen(
 
     The private key never leaves the directory, is encrypted when a passphrase is given, and is never
     printed. Read the fingerprint to the authority by telephone, so that nobody can swap the file. The
-    first time, the key of the agency's register is made as well.
+    first time, the key of the agency's register is made as well. Keys are of Ed25519 unless another
+    algorithm is named; those for envelopes have one of their own.
 
-    Example: sudur agency keygen --dir registry --label desk-1
+    Example: sudur agency keygen --dir registry --label desk-1 --algorithm both
     """
     if label is not None:
         try:
@@ -96,7 +98,8 @@ def keygen(
             raise Usage("is the name of the register's own key", where=f"--label {label}")
     agency = AgencyDirectory.create(directory)
     with locked(agency.path):
-        key = make_key(use.value, agency.free_label(use.value) if label is None else label)
+        name = agency.free_label(use.value) if label is None else label
+        key = make_key(use.value, name, number_of(algorithm))
         words = Passphrase(passphrase_file)
         passphrase = words.to_make()
         private, public = agency.add_key(key, passphrase)
@@ -110,6 +113,7 @@ def keygen(
                 "private_key_file": str(private),
                 "fingerprint": key.public.fingerprint,
                 "use": use.value,
+                "algorithm": int(key.public.algorithm),
                 "register_key_file": None if register_key is None else str(register_key),
             }
         )

@@ -11,6 +11,7 @@ import typer
 
 from ledger.checkpoints import Checkpoint
 from ledger.errors import SudurError
+from ledger.notes import MAX_NOTE_SIZE
 from tools.errors import Usage
 from tools.files import read_file
 from tools.pinning import load_trust, only_ledger
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Who may vote: add a member, or take one away.")
 
-_MAX_NOTE = 64 << 10
 
 _Journal = Annotated[str, typer.Option(metavar="etcd://HOST:PORT,…", help="The cluster's etcd.")]
 _Peers = Annotated[str, typer.Option(metavar="ADDR[,ADDR…]", help="Peer addresses of members: their --peer.")]
@@ -158,7 +158,7 @@ def _checkpoints(paths: list[Path], trust: Path | None) -> tuple[Checkpoint, ...
     for path in paths:
         assert trust is not None
         ledger = only_ledger(load_trust(trust))
-        found.append(ledger.open(read_file(path, _MAX_NOTE)).checkpoint)
+        found.append(ledger.open(read_file(path, MAX_NOTE_SIZE)).checkpoint)
     return tuple(found)
 
 

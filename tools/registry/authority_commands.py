@@ -16,7 +16,7 @@ from ledger.notes import check_key_name
 from tools.errors import Usage
 from tools.files import locked, read_file
 from tools.keyfile import KeyFile
-from tools.options import Json_, Node, PassphraseFile
+from tools.options import Json_, Node, OfAlgorithm, PassphraseFile, number_of
 from tools.people_json import read_json
 from tools.registry import agency_commands, ledger_commands, proposal_commands
 from tools.registry.authority_directory import MAX_KEYS, AuthorityDirectory, join, split
@@ -48,12 +48,20 @@ def init(
     training: Annotated[
         bool, typer.Option("--training", help="Mark the ledger as one for training, unmistakably.")
     ] = False,
+    post_quantum: Annotated[
+        bool,
+        typer.Option(
+            "--post-quantum",
+            help="Authority keys of Ed25519 and ML-DSA-44 together, and a log key of ML-DSA-44 as well.",
+        ),
+    ] = False,
     passphrase_file: PassphraseFile = None,
     as_json: Json_ = False,
 ) -> None:
     """Make the keys, the genesis leaf and the trust file of a new ledger.
 
-    A node is then started with genesis.leaf and log.key.json; trust.json is what verifiers pin.
+    A node is then started with genesis.leaf and log.key.json, and with --post-quantum also with
+    log-ml-dsa-44.key.json; trust.json is what verifiers pin.
 
     Example: sudur authority init --dir authority --origin ledger.example.gov/main --keys 3 --threshold 2
     """
@@ -70,11 +78,13 @@ def init(
         keys=keys,
         threshold=threshold,
         training=training,
+        post_quantum=post_quantum,
         passphrase=passphrase,
     )
     ledger = made.ledger()
     if passphrase is None:
         remark("The authority's private keys are not encrypted: give a passphrase to protect them.")
+    logs = made.log_key_paths()
     files = {"genesis": made.genesis_path, "trust": made.trust_path, "log_key": made.log_key_path}
     if as_json:
         emit_json(
@@ -82,13 +92,14 @@ def init(
                 "ledger": ledger.genesis.hex(),
                 "origin": ledger.origin,
                 **{name: str(path) for name, path in files.items()},
+                "log_keys": [str(path) for path in logs],
             }
         )
         return
     say(f"Ledger {ledger.origin}")
     say(f"  its name for machines: {ledger.genesis.hex()}")
     say(f"  {threshold} of {keys} authority keys decide" + (", for training only" if training else ""))
-    say(f"  for the node:      {made.genesis_path} and {made.log_key_path}")
+    say(f"  for the node:      {', '.join(map(str, (made.genesis_path, *logs)))}")
     say(f"  for verifiers:     {made.trust_path}")
 
 
@@ -131,6 +142,7 @@ def keygen(
     genesis: Annotated[
         Path, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="The ledger's genesis.leaf.")
     ],
+    algorithm: OfAlgorithm = None,
     passphrase_file: PassphraseFile = None,
     as_json: Json_ = False,
 ) -> None:
@@ -144,7 +156,7 @@ def keygen(
         raise Usage(f"{directory} is a file", where="--dir")
     leaf = read_file(genesis, MAX_LEAF_SIZE)
     passphrase = Passphrase(passphrase_file).to_make()
-    public = join(directory, leaf, number, passphrase)
+    public = join(directory, leaf, number, passphrase, number_of(algorithm))
     if passphrase is None:
         remark("The private key is not encrypted: give a passphrase to protect it.")
     key = KeyFile(AuthorityDirectory(directory).key_path(number)).public

@@ -3,6 +3,7 @@
     genesis.leaf                leaf 0, signed by every authority key: what a new node starts from
     trust.json                  what verifiers pin; to be published
     log.key.json                the log's private key, for the node (0600)
+    log-ml-dsa-44.key.json      the one of ML-DSA-44 beside it, if the log has one (0600)
     authority-<n>.key.json      the authority's private keys (0600)
     authority-<n>.pub.json      the public half of a key made for an authority that is there already
     change.pending.json         a change that was signed and not seen to its end
@@ -26,6 +27,7 @@ from ledger.checkpoints import log_key
 from ledger.leaves import MAX_LEAF_SIZE, NONE
 from ledger.registry_changes import found
 from ledger.registry_leaf import NO_GENESIS
+from ledger.signatures import Algorithm
 from ledger.trust import MAX_TRUST, Trust, TrustedLedger
 from tools.errors import FileProblem, NameTaken, Usage
 from tools.files import (
@@ -79,6 +81,7 @@ class AuthorityDirectory:
         keys: int,
         threshold: int,
         training: bool,
+        post_quantum: bool,
         passphrase: str | None,
     ) -> AuthorityDirectory:
         """Make all of it, or nothing: it is put together beside ``path`` and then renamed.
@@ -94,7 +97,7 @@ class AuthorityDirectory:
         try:
             temporary.mkdir(mode=PRIVATE_DIRECTORY, parents=True)
             try:
-                _fill(cls(temporary), origin, keys, threshold, training, passphrase)
+                _fill(cls(temporary), origin, keys, threshold, training, post_quantum, passphrase)
                 temporary.rename(path)
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -115,6 +118,11 @@ class AuthorityDirectory:
     @property
     def log_key_path(self) -> Path:
         return self.path / "log.key.json"
+
+    def log_key_paths(self) -> list[Path]:
+        """The private keys of the log that lie here, the one of Ed25519 first."""
+        paths = (self.log_key_path, self.path / "log-ml-dsa-44.key.json")
+        return [path for path in paths if path.exists()]
 
     def key_path(self, number: int) -> Path:
         return self.path / f"authority-{number}.key.json"
@@ -153,7 +161,9 @@ def split(source: AuthorityDirectory, out: Path) -> list[Path]:
     return made
 
 
-def join(path: Path, genesis: bytes, number: int, passphrase: str | None) -> Path:
+def join(
+    path: Path, genesis: bytes, number: int, passphrase: str | None, algorithm: Algorithm | None = None
+) -> Path:
     """A new key for an authority that is there: made in ``path``, beside the genesis; its public file.
 
     Raises FileProblem, NameTaken when a key of this number is there.
@@ -164,7 +174,7 @@ def join(path: Path, genesis: bytes, number: int, passphrase: str | None) -> Pat
     _put(holder.trust_path, Trust((trusted_by_genesis(genesis),)).encode() + b"\n", PUBLIC)
     private, public = holder.key_path(number), path / f"authority-{number}.pub.json"
     if public.exists() or not private.exists():  # else a crash came between the two files
-        save_key(private, make_key("authority", f"authority-{number}"), passphrase)
+        save_key(private, make_key("authority", f"authority-{number}", algorithm), passphrase)
     save_public_key(public, KeyFile(private).public)
     return public
 
@@ -184,16 +194,21 @@ def _fill(
     keys: int,
     threshold: int,
     training: bool,
+    post_quantum: bool,
     passphrase: str | None,
 ) -> None:
-    pairs = [make_key("authority", f"authority-{number}") for number in range(1, keys + 1)]
-    log = make_key("log", "log")
+    kind = Algorithm.ED25519_ML_DSA_44 if post_quantum else Algorithm.ED25519
+    pairs = [make_key("authority", f"authority-{number}", kind) for number in range(1, keys + 1)]
+    logs = {"log": make_key("log", "log")}
+    if post_quantum:
+        logs["log-ml-dsa-44"] = make_key("log", "log-ml-dsa-44", Algorithm.ML_DSA_44)
+    publics = [one.public for one in logs.values()]
     body = Genesis(
         origin=origin,
         nonce=secrets.token_bytes(32),
         training=training,
         time_ms=time.time_ns() // 1_000_000,
-        log_keys=(log_key(origin, log.public.key).format(),),
+        log_keys=tuple(log_key(origin, one.key, one.algorithm).format() for one in publics),
         authority=AuthoritySet(
             threshold,
             tuple(
@@ -209,6 +224,7 @@ def _fill(
     found(leaf)
     for number, pair in enumerate(pairs, 1):
         save_key(directory.key_path(number), pair, passphrase)
-    save_key(directory.log_key_path, log, None)
+    for name, pair in logs.items():
+        save_key(directory.path / f"{name}.key.json", pair, None)
     write_new_file(directory.genesis_path, leaf, PUBLIC)
     write_new_file(directory.trust_path, Trust((trusted_by_genesis(leaf),)).encode() + b"\n", PUBLIC)

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 
 from ledger import changes as change
 from ledger.changes import AUTHORITY, AuthoritySet, Change, FieldDefinition, NewKey
-from ledger.errors import RuleError
+from ledger.errors import FormatError, RuleError
+from ledger.notes import VerifierKey
 from ledger.registry_records import AgencyRecord, KeyRecord, LedgerRecord
-from ledger.signatures import key_fingerprint
+from ledger.signatures import Algorithm, key_fingerprint
 from tools.errors import NotFound
 from tools.registry.policy_options import policy_words
 from tools.registry.view import RegistryView, agency_or_none
@@ -47,7 +48,26 @@ def fingerprint(algorithm: int, public_key: bytes) -> str:
 
 def new_key_words(key: NewKey) -> str:
     label = f", {quoted(key.label)}" if key.label else ""
-    return f"key {key.number} for {key.use}{label}, fingerprint {fingerprint(key.algorithm, key.public_key)}"
+    name = fingerprint(key.algorithm, key.public_key)
+    return f"key {key.number} for {key.use}{label},{kind_words(key.algorithm)} fingerprint {name}"
+
+
+def kind_words(algorithm: int) -> str:
+    """The algorithm, where it is not the usual one, as `` of ML-DSA-44,``."""
+    unusual = (Algorithm.ML_DSA_44, Algorithm.ED25519_ML_DSA_44)
+    return f" of {Algorithm(algorithm).label}," if algorithm in unusual else ""
+
+
+def vkey_words(vkey: str) -> str:
+    """A verifier key as people compare it: one of ML-DSA-44 is too long for that but for its fingerprint."""
+    try:
+        key = VerifierKey.parse(vkey)
+    except FormatError:
+        return printable(vkey)
+    if key.algorithm is Algorithm.ED25519:
+        return printable(vkey)
+    short = f"{printable(key.name)}+{key.key_id.hex()}"
+    return f"{short} ({key.algorithm.label}, fingerprint {fingerprint(key.algorithm, key.public_key)})"
 
 
 def field_words(one: FieldDefinition) -> str:
@@ -116,15 +136,15 @@ def _ledger_lines(body: change.ChangeBody, record: LedgerRecord | None) -> list[
         return [
             f"Begin the ledger {printable(body.origin)}{training}",
             *_authority(body.authority, None),
-            *(f"  log key {printable(one)}" for one in body.log_keys),
+            *(f"  log key {vkey_words(one)}" for one in body.log_keys),
             *_turn("witness policy", None, _policy_text(body.witness_policy)),
         ]
     if isinstance(body, change.AuthorityReplaced):
         return ["Replace the authority's keys", *_authority(body.authority, record)]
     if isinstance(body, change.LogKeyAdded):
-        return [f"Add the log key {printable(body.vkey)}: verifiers will believe what it signs"]
+        return [f"Add the log key {vkey_words(body.vkey)}: verifiers will believe what it signs"]
     if isinstance(body, change.LogKeyEnded):
-        return [f"End the log key {printable(body.vkey)}: it signs no tree larger than {body.last_size}"]
+        return [f"End the log key {vkey_words(body.vkey)}: it signs no tree larger than {body.last_size}"]
     if isinstance(body, change.WitnessPolicyChanged):
         before = None if record is None else _policy_text(record.witness_policy.latest)
         return ["Change the witness policy", *_turn("policy", before, _policy_text(body.policy))]
@@ -145,10 +165,13 @@ def _turn(what: str, before: str | None, after: str) -> list[str]:
 
 
 def _policy_text(policy: str) -> str:
-    return (
-        "; ".join(printable(line) for line in policy.splitlines() if line.strip())
-        or "no witness is asked for"
-    )
+    return "; ".join(policy_lines(policy)) or "no witness is asked for"
+
+
+def policy_lines(policy: str) -> list[str]:
+    """A witness policy's lines, with long keys by their fingerprints."""
+    lines = [line.split() for line in policy.splitlines() if line.strip()]
+    return [" ".join(vkey_words(word) if "+" in word else printable(word) for word in line) for line in lines]
 
 
 def _entitlement(after: change.Entitlement, record: AgencyRecord | None) -> list[str]:
@@ -178,7 +201,8 @@ def _key(number: int, record: AgencyRecord | None, view: RegistryView | None) ->
     except (RuleError, NotFound):
         return []
     label = f", {quoted(key.label)}" if key.label else ""
-    return [f"  it is for {key.use}{label}, fingerprint {fingerprint(key.algorithm, key.public_key)}"]
+    name = fingerprint(key.algorithm, key.public_key)
+    return [f"  it is for {key.use}{label},{kind_words(key.algorithm)} fingerprint {name}"]
 
 
 def _authority(after: AuthoritySet, record: LedgerRecord | None) -> list[str]:
@@ -194,5 +218,6 @@ def _authority(after: AuthoritySet, record: LedgerRecord | None) -> list[str]:
     for key in after.keys:
         said = "stays" if key.number in staying else "new"
         said = "" if record is None else f" {said},"
+        said += kind_words(key.algorithm)
         lines.append(f"  key {key.number}:{said} fingerprint {fingerprint(key.algorithm, key.public_key)}")
     return [*_turn("deciding", before, f"{after.k} of {len(after.keys)} keys"), *lines]

@@ -11,11 +11,12 @@ from ledger.canonical_json import Json, Reader, encode, parse
 from ledger.changes import MAX_KEY_NUMBER, KeyEnded, KeysAdded, NewKey
 from ledger.errors import FormatError
 from ledger.registry_records import KeyRecord
+from ledger.signatures import Algorithm
 from tools.agency.directory import AgencyDirectory, Membership
 from tools.errors import FileProblem, Usage
 from tools.files import locked, read_file, remove_file, write_file
-from tools.keyfile import KeyFile, check_label, make_key
-from tools.options import Json_, Node, PassphraseFile, connect
+from tools.keyfile import KeyFile, check_algorithm, check_label, make_key
+from tools.options import Json_, KeyAlgorithm, Node, OfAlgorithm, PassphraseFile, connect
 from tools.pinning import check_node
 from tools.registry import agency_commands, proposal_commands
 from tools.registry.change_commands import (
@@ -127,6 +128,7 @@ def rotate(
     label: Annotated[
         str | None, typer.Option(help="The new key's label, a pseudonym. Default: by its use.")
     ] = None,
+    algorithm: OfAlgorithm = None,
     trust: FirstTrust = None,
     propose: Propose = None,
     passphrase_file: PassphraseFile = None,
@@ -134,13 +136,14 @@ def rotate(
 ) -> None:
     """Replace a key: make a new one of the same use here, register it, end the old one.
 
+    It is of the old one's algorithm unless another is named: so an agency turns to ML-DSA-44, key by key.
     Cut off anywhere, the same command goes on where it was. With --propose each of the two changes is a
     proposal: send the first, then give the command again for the second.
 
     Example: sudur agency keys rotate 2 --dir registry --node 127.0.0.1:7070
     """
     here = AgencyDirectory.open(directory)
-    old, new = _new_key(here, node, trust, key, label, passphrase_file)
+    old, new = _new_key(here, node, trust, key, label, algorithm, passphrase_file)
     how = How(directory, node, trust, propose, False, passphrase_file, as_json)
 
     def add_new(context: Context) -> Wish | Made:
@@ -182,6 +185,7 @@ def _new_key(
     trust: Path | None,
     number: int,
     label: str | None,
+    algorithm: KeyAlgorithm | None,
     passphrase_file: Path | None,
 ) -> tuple[int, KeyFile]:
     """The number of the old key and the file of the new one, made now unless it was made before.
@@ -191,7 +195,7 @@ def _new_key(
     path = _rotation_path(here)
     with locked(here.path):
         if path.exists():
-            old, name, use = _read_rotation(path)
+            old, name, use, kind = _read_rotation(path)
             if old != number:
                 raise Usage(
                     f"key {old} is being rotated, to {name}",
@@ -199,15 +203,23 @@ def _new_key(
                     fix=f"finish that first: rotate {old}",
                 )
         else:
-            use = _rotated(here, node, trust, number).use
+            record = _rotated(here, node, trust, number)
+            use, kind = record.use, algorithm.number if algorithm else Algorithm(record.algorithm)
+            check_algorithm(use, kind)
             if label is not None:
                 check_label(label)
             name = here.free_label(use) if label is None else label
-            body: Json = {"format": _ROTATION_FORMAT, "old": number, "label": name, "use": use}
+            body: Json = {
+                "format": _ROTATION_FORMAT,
+                "old": number,
+                "label": name,
+                "use": use,
+                "algorithm": int(kind),
+            }
             write_file(path, encode(body) + b"\n")
         found = [one for one in here.key_files(use) if one.public.label == name]
         if not found:
-            here.add_key(make_key(use, name), Passphrase(passphrase_file).to_make())
+            here.add_key(make_key(use, name, kind), Passphrase(passphrase_file).to_make())
             found = [one for one in here.key_files(use) if one.public.label == name]
     return number, found[0]
 
@@ -227,16 +239,17 @@ def _rotated(here: AgencyDirectory, node: str, trust: Path | None, number: int) 
     return key
 
 
-def _read_rotation(path: Path) -> tuple[int, str, str]:
+def _read_rotation(path: Path) -> tuple[int, str, str, Algorithm]:
     try:
         reader = Reader(parse(read_file(path, 4096).removesuffix(b"\n"), limit=4096), "rotation")
         if reader.text("format") != _ROTATION_FORMAT:
             raise FormatError(f"is not {_ROTATION_FORMAT}")
-        found = reader.number("old", 1, MAX_KEY_NUMBER), reader.text("label"), reader.text("use")
+        old, label, use = reader.number("old", 1, MAX_KEY_NUMBER), reader.text("label"), reader.text("use")
+        kind = Algorithm(reader.number("algorithm", min(Algorithm), max(Algorithm)))
         reader.done()
     except FormatError as error:
         raise FileProblem(f"is damaged: {error}", where=str(path)) from error
-    return found
+    return old, label, use, kind
 
 
 def _remember(here: AgencyDirectory, node: str) -> None:

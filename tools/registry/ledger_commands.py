@@ -26,7 +26,7 @@ from ledger.leaves import MAX_LEAF_SIZE
 from ledger.notes import VerifierKey
 from ledger.registry_changes import found
 from ledger.witness_policy import parse_policy
-from tools.errors import Usage
+from tools.errors import KeyFileError, Usage
 from tools.files import read_file
 from tools.keyfile import KeyFile, load_public_key
 from tools.options import Json_, Node, PassphraseFile
@@ -37,7 +37,8 @@ from tools.registry.changing import Wish, check_body
 _LogKey = Annotated[
     str,
     typer.Argument(
-        metavar="KEY", help="The log key: its key file, of which only the public half is read; or a vkey."
+        metavar="KEY",
+        help="The log key: its public key file, its key file (of which that half is read), or a vkey.",
     ),
 ]
 
@@ -113,7 +114,10 @@ def add_log_key(
 ) -> None:
     """Let a further key sign for the log; verifiers who renew their trust believe it from then on.
 
-    Example: sudur authority add-log-key log-2.key.json --dir authority --node 127.0.0.1:7070
+    Start every node with the key first (sudur node keygen makes one): once a key of ML-DSA-44 is
+    registered, no checkpoint is signed without.
+
+    Example: sudur authority add-log-key log-2.pub.json --dir authority --node 127.0.0.1:7070
     """
     body = LogKeyAdded(_vkey(key, directory))
     carry_out(
@@ -241,10 +245,13 @@ def _vkey(text: str, directory: Path) -> str:
             return VerifierKey.parse(text).format()
         except FormatError as error:
             raise Usage(f"is neither a key file nor a vkey: {error.what}", where="KEY") from None
-    public = KeyFile(path).public
+    try:
+        public = load_public_key(path)
+    except KeyFileError:
+        public = KeyFile(path).public
     if public.use != "log":
         raise Usage(f"a key for {public.use} is no log key", where=str(path))
-    return log_key(AuthorityDirectory.open(directory).ledger().origin, public.key).format()
+    return log_key(AuthorityDirectory.open(directory).ledger().origin, public.key, public.algorithm).format()
 
 
 def _policy_text(path: Path) -> str:

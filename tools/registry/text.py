@@ -9,7 +9,17 @@ from ledger.changes import AUTHORITY
 from ledger.registry_leaf import RegistryLeaf
 from ledger.registry_records import AgencyRecord, KeyRecord, LedgerRecord, TypeRecord
 from tools.describe import leaf_json, moment
-from tools.registry.change_text import agency_words, all_names, describe, field_words, fingerprint, one_name
+from tools.registry.change_text import (
+    agency_words,
+    all_names,
+    describe,
+    field_words,
+    fingerprint,
+    kind_words,
+    one_name,
+    policy_lines,
+    vkey_words,
+)
 from tools.registry.policy_options import policy_words
 from tools.registry.view import RegistryView
 from tools.ui import printable, quoted
@@ -92,7 +102,8 @@ def key_state(one: KeyRecord) -> str:
 def key_line(one: KeyRecord) -> str:
     """A key in one line."""
     name = fingerprint(one.algorithm, one.public_key)[:16]
-    return f"key {one.number}  {one.use}  {quoted(one.label)}  {name}…  {key_state(one)}"
+    kind = kind_words(one.algorithm).removesuffix(",")
+    return f"key {one.number}  {one.use}{kind}  {quoted(one.label)}  {name}…  {key_state(one)}"
 
 
 def key_json(one: KeyRecord) -> dict[str, Json]:
@@ -100,6 +111,7 @@ def key_json(one: KeyRecord) -> dict[str, Json]:
     return {
         "number": one.number,
         "use": one.use,
+        "algorithm": one.algorithm,
         "label": one.label,
         "fingerprint": fingerprint(one.algorithm, one.public_key),
         "added": str(one.added),
@@ -141,13 +153,14 @@ def ledger_lines(record: LedgerRecord) -> list[str]:
     for one in record.authority_keys:
         state = "in use" if one.ended is None else f"ended at index {one.ended}"
         lines.append(
-            f"  authority key {one.number}  {fingerprint(one.algorithm, one.public_key)[:16]}…  {state}"
+            f"  authority key {one.number}{kind_words(one.algorithm).removesuffix(',')}"
+            f"  {fingerprint(one.algorithm, one.public_key)[:16]}…  {state}"
         )
     for key in record.log_keys:
         state = "in use" if key.last_size is None else f"signs up to size {key.last_size}"
-        lines.append(f"  log key {printable(key.vkey)}  {state}")
+        lines.append(f"  log key {vkey_words(key.vkey)}  {state}")
     policy = record.witness_policy.latest
-    lines += [f"  witnesses: {printable(one)}" for one in policy.splitlines() if one.strip()]
+    lines += [f"  witnesses: {one}" for one in policy_lines(policy)]
     closed = record.closed
     if closed is not None:
         next_one = f"{printable(closed.origin)} ({closed.genesis.hex()})"
@@ -169,6 +182,7 @@ def ledger_json(record: LedgerRecord) -> dict[str, Json]:
         "authority_keys": [
             {
                 "number": one.number,
+                "algorithm": one.algorithm,
                 "fingerprint": fingerprint(one.algorithm, one.public_key),
                 "ended": _index(one.ended),
             }
