@@ -100,12 +100,15 @@ def check_witnesses(
 ) -> tuple[int | None, str]:
     """Since when the witness policy is met (None: it asks for nobody), and that in words.
 
-    Raises PolicyUnmet, for a clock that is behind as well; SignatureInvalid.
+    The last head of a ledger that has ended has no age: nothing newer can come. Raises PolicyUnmet, for a
+    clock that is behind as well; SignatureInvalid.
     """
     if now_ms < seal.time_ms - CLAIMED_FUTURE_MS:
         raise PolicyUnmet(
             "this computer's clock is behind the ledger's time", fix="set the clock and try again"
         )
+    if ledger.is_final(signed.checkpoint.size):
+        greatest_age_s = None
     witnessed = ledger.witnessed(signed, now_s=now_ms // 1000, greatest_age_s=greatest_age_s)
     if witnessed is None:
         age_s = (now_ms - seal.time_ms) // 1000

@@ -44,11 +44,11 @@ class ProvenLeaf:
     path: tuple[bytes, ...]
 
     def to_json(self) -> Json:
-        return {"index": u64_text(self.index), "leaf": base64_text(self.leaf), "path": _path(self.path)}
+        return {"index": u64_text(self.index), "leaf": base64_text(self.leaf), "path": path_json(self.path)}
 
     @classmethod
     def from_json(cls, reader: Reader) -> ProvenLeaf:
-        proven = cls(reader.u64("index"), reader.data("leaf", limit=MAX_LEAF_SIZE), _read_path(reader))
+        proven = cls(reader.u64("index"), reader.data("leaf", limit=MAX_LEAF_SIZE), read_path(reader))
         reader.done()
         return proven
 
@@ -61,12 +61,12 @@ class ProvenRecord:
     path: tuple[bytes, ...]
 
     def to_json(self) -> Json:
-        return {"record": self.record.decode("utf-8"), "path": _path(self.path)}
+        return {"record": self.record.decode("utf-8"), "path": path_json(self.path)}
 
     @classmethod
     def from_json(cls, reader: Reader) -> ProvenRecord:
         record = reader.text("record", limit=MAX_RECORD).encode("utf-8")
-        proven = cls(record, _read_path(reader))
+        proven = cls(record, read_path(reader))
         reader.done()
         return proven
 
@@ -79,12 +79,12 @@ class ProvenChunk:
     path: tuple[bytes, ...]
 
     def to_json(self) -> Json:
-        return {"zlib": base64_text(compress_chunk(self.chunk)), "path": _path(self.path)}
+        return {"zlib": base64_text(compress_chunk(self.chunk)), "path": path_json(self.path)}
 
     @classmethod
     def from_json(cls, reader: Reader) -> ProvenChunk:
         data = reader.data("zlib", limit=2 * CHUNK_SIZE)
-        proven = cls(expand_chunk(data), _read_path(reader))
+        proven = cls(expand_chunk(data), read_path(reader))
         reader.done()
         return proven
 
@@ -97,12 +97,12 @@ class ProvenSubmission:
     records_path: tuple[bytes, ...]
 
     def to_json(self) -> Json:
-        return {**self.head.to_json(), "records_path": _path(self.records_path)}
+        return {**self.head.to_json(), "records_path": path_json(self.records_path)}
 
     @classmethod
     def from_json(cls, reader: Reader) -> ProvenSubmission:
-        head = ProvenLeaf(reader.u64("index"), reader.data("leaf", limit=MAX_LEAF_SIZE), _read_path(reader))
-        proven = cls(head, _read_path(reader, "records_path"))
+        head = ProvenLeaf(reader.u64("index"), reader.data("leaf", limit=MAX_LEAF_SIZE), read_path(reader))
+        proven = cls(head, read_path(reader, "records_path"))
         reader.done()
         return proven
 
@@ -330,11 +330,11 @@ def _slot_from_json(reader: Reader) -> Shown | Hidden:
     return slot
 
 
-def _path(hashes: tuple[bytes, ...]) -> Json:
+def path_json(hashes: tuple[bytes, ...]) -> Json:
     return [base64_text(one) for one in hashes]
 
 
-def _read_path(reader: Reader, name: str = "path") -> tuple[bytes, ...]:
+def read_path(reader: Reader, name: str = "path") -> tuple[bytes, ...]:
     values = reader.items(name, limit=_MAX_PATH)
     inner = Reader({str(i): value for i, value in enumerate(values)}, reader.at(name))
     return tuple(inner.data(str(i), size=32) for i in range(len(values)))

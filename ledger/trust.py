@@ -19,7 +19,14 @@ from ledger.cosignatures import verify_cosignatures
 from ledger.errors import CheckpointUntrusted, FormatError, ProofInvalid, TrustFormatError
 from ledger.hashing import HASH_SIZE
 from ledger.notes import SignatureType, VerifierKey, known_signatures, parse_note
-from ledger.registry_records import MAX_LEDGER_KEYS, History, LedgerRecord, read_history, read_policy
+from ledger.registry_records import (
+    MAX_LEDGER_KEYS,
+    ClosedRecord,
+    History,
+    LedgerRecord,
+    read_history,
+    read_policy,
+)
 from ledger.witness_policy import WitnessPolicy, parse_policy
 
 MAX_TRUST: Final = 1 << 20
@@ -95,6 +102,19 @@ class TrustedLedger:
     own_policy: str = ""
     changed: int = 0
     head: SeenHead | None = None
+    closed: ClosedRecord | None = None
+
+    @property
+    def end(self) -> int | None:
+        """The size at which the log ends for good; None while some key of Ed25519 may sign on."""
+        needed = [one for one in self.log_keys if one.key.type is SignatureType.ED25519]
+        if self.closed is None or any(one.last_size is None for one in needed):
+            return None
+        return max((one.last_size or 0 for one in needed), default=None)
+
+    def is_final(self, size: int) -> bool:
+        """Whether this is the last head there will ever be, and was seen: its root is pinned then."""
+        return self.head is not None and size == self.head.size == self.end
 
     @classmethod
     def founded(
@@ -204,6 +224,7 @@ class TrustedLedger:
             "training": self.training,
             "changed": u64_text(self.changed),
             "head": None if self.head is None else self.head.to_json(),
+            "closed": None if self.closed is None else self.closed.to_json(),
         }
 
     @classmethod
@@ -211,7 +232,7 @@ class TrustedLedger:
         keys = tuple(TrustedKey.from_json(one) for one in reader.members("log_keys", limit=MAX_LEDGER_KEYS))
         if not keys:
             raise FormatError("one or more verifier keys are expected", where=reader.at("log_keys"))
-        head = reader.optional_member("head")
+        head, closed = reader.optional_member("head"), reader.optional_member("closed")
         ledger = cls(
             reader.data("genesis", size=32),
             reader.text("origin"),
@@ -221,6 +242,7 @@ class TrustedLedger:
             reader.text("own_policy", limit=MAX_POLICY, empty=True),
             reader.u64("changed"),
             None if head is None else SeenHead.from_json(head),
+            None if closed is None else ClosedRecord.from_json(closed),
         )
         reader.done()
         check_origin(ledger.origin)

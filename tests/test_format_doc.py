@@ -515,6 +515,7 @@ def test_trust_file() -> None:
                 "training": True,
                 "changed": "0",
                 "head": None,
+                "closed": None,
             }
         ],
     }

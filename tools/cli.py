@@ -35,6 +35,7 @@ from tools.portable.check_command import verify_proof
 from tools.portable.export_command import export
 from tools.registry import authority_commands as authority
 from tools.registry import commands as registry
+from tools.trust import commands as trust
 from tools.ui import printable
 from tools.verify import verify
 from tools.verify_evidence import verify_evidence_file
@@ -67,6 +68,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(log.app, name="log")
 app.add_typer(registry.app, name="registry")
 app.add_typer(witness.app, name="witness")
+app.add_typer(trust.app, name="trust")
 app.add_typer(tls_commands.app, name="tls")
 app.command()(demo.demo)
 

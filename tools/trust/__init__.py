@@ -1,0 +1,1 @@
+"""``sudur trust``: what a verifier believes, renewed by the ledger itself."""
