@@ -1,0 +1,134 @@
+"""The audit of a long log: ``python -m benchmarks.auditing DIR [--entries N]``. 10 million: five minutes; 2 GB.
+
+A log of bulk issuances, 256 documents a signature and 64 submissions a block, is made once as static files;
+then it is audited from nothing: every signature, root, tile, duplicate and seal. Beside it stand the hashes
+that no audit can leave out (each leaf, the node above it in its submission's tree, and in the log's), counted
+by one process on one core in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from benchmarks.report import Row, markdown
+from ledger.checkpoints import Checkpoint, sign_checkpoint
+from ledger.leaves import FORMAT_VERSION, LeafType
+from ledger.notes import VerifierKey
+from ledger.records import Basis, Issue
+from ledger.resources import CHECKPOINT
+from ledger.submissions import pack, open_submission
+from ledger.tiles import TILE_WIDTH, encode_bundle, entries_path
+from ledger.tree import Tree
+from ledger.trust import Trust, TrustedLedger
+from tests.ledger.static import StaticLedger
+from tests.ledger.world import ORIGIN, MemoryReader, World, log_key, sign_submission, signer
+
+ENTRIES: Final = 10_000_000
+RECORDS: Final = 256
+SUBMISSIONS: Final = 64
+_SAMPLE: Final = 200_000
+
+
+class Fresh(MemoryReader):
+    """Knows no document, and keeps none: the generator's memory stays small."""
+
+    def find_issues(self, keys: Sequence[bytes]) -> list[int | None]:
+        return [None] * len(keys)
+
+
+def make(directory: Path, entries: int) -> None:
+    """Static files of a log with at least so many entries, and ``trust.json`` beside them. 4 µs an entry."""
+    log = directory / "log"
+    if (directory / "trust.json").exists():
+        return
+    shutil.rmtree(log, ignore_errors=True)
+    world = World()
+    world.define_type()
+    world.enrol(types=(0, 1))
+    state, reader = world.state, Fresh()
+    reader.__dict__.update(world.reader.__dict__)
+    files = _Files(log)
+    files.add([leaf for block in world.blocks for leaf in block])
+    chance = random.Random(796)
+    head = Issue(1, 1, Basis.ORIGINAL, bytes(32)).encode()[:-32]
+    stride = len(head) + 34
+    while files.tree.size < entries:
+        draft = __import__("ledger.rules", fromlist=["begin"]).begin(state, reader, state.time_ms + 1000)
+        for _ in range(SUBMISSIONS):
+            records = [head + chance.randbytes(32) for _ in range(RECORDS)]
+            leaf = sign_submission(world.genesis, 1, records, draft.time_ms, {1: world.keys[1][1]})
+            draft.add_submission(open_submission(leaf, pack(records)))
+        transition = draft.seal()
+        reader.daily.update(transition.daily)
+        state = transition.state
+        files.add(transition.leaves, transition.leaf_hashes)
+    files.finish()
+    static = StaticLedger(ORIGIN, [signer("log")])
+    static._add_status(state)
+    static._add_registry(state.registry)
+    for path, data in static.files.items():
+        files.write(path, data)
+    keys = [VerifierKey.parse(log_key("log"))]
+    (directory / "trust.json").write_bytes(Trust((TrustedLedger.founded(world.genesis, ORIGIN, keys),)).encode())
+
+
+class _Files:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.tree = Tree.empty()
+        self._tail: list[bytes] = []
+
+    def add(self, leaves: Sequence[bytes], hashes: Sequence[bytes] | None = None) -> None:
+        hashed = hashes or [sha256(b"\x00" + leaf).digest() for leaf in leaves]
+        first = self.tree.size // TILE_WIDTH
+        self.tree, tiles = self.tree.append(hashed)
+        for tile in tiles:
+            if tile.id.width == TILE_WIDTH:
+                self.write(tile.id.path(), tile.data)
+        self._tail += leaves
+        full = len(self._tail) // TILE_WIDTH
+        for number in range(full):
+            part = self._tail[number * TILE_WIDTH : (number + 1) * TILE_WIDTH]
+            self.write(entries_path(first + number), encode_bundle(part))
+        del self._tail[: full * TILE_WIDTH]
+
+    def finish(self) -> None:
+        if self._tail:
+            number = self.tree.size // TILE_WIDTH
+            self.write(entries_path(number, len(self._tail)), encode_bundle(self._tail))
+        for level, data in enumerate(self.tree.partials):
+            if data:
+                from ledger.tiles import tile_path
+
+                self.write(tile_path(level, self.tree.size >> 8 * (level + 1), len(data) // 32), data)
+        self.write(CHECKPOINT, sign_checkpoint(Checkpoint(ORIGIN, self.tree.size, self.tree.root()), [signer("log")]))
+
+    def write(self, path: str, data: bytes) -> None:
+        target = f"{self._directory}/{path}"
+        try:
+            file = open(target, "wb", buffering=0)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            file = open(target, "wb", buffering=0)
+        with file:
+            file.write(data)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--entries", type=int, default=ENTRIES)
+    options = parser.parse_args()
+    began = time.perf_counter()
+    make(options.directory, options.entries)
+    print(time.perf_counter() - began)
