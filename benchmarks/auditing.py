@@ -1,4 +1,4 @@
-"""The audit of a long log: ``python -m benchmarks.auditing DIR [--entries N]``. 10 million: five minutes; 2 GB.
+"""The audit of a long log: ``python -m benchmarks.auditing DIR [--entries N]``. 10 million: minutes; 2 GB.
 
 A log of bulk issuances, 256 documents a signature and 64 submissions a block, is made once as static files;
 then it is audited from nothing: every signature, root, tile, duplicate and seal. Beside it stand the hashes
@@ -9,25 +9,21 @@ by one process on one core in the same run.
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from benchmarks.report import Row, markdown
+from ledger import rules
 from ledger.checkpoints import Checkpoint, sign_checkpoint
-from ledger.leaves import FORMAT_VERSION, LeafType
 from ledger.notes import VerifierKey
 from ledger.records import Basis, Issue
 from ledger.resources import CHECKPOINT
-from ledger.submissions import pack, open_submission
-from ledger.tiles import TILE_WIDTH, encode_bundle, entries_path
+from ledger.submissions import open_submission, pack
+from ledger.tiles import TILE_WIDTH, encode_bundle, entries_path, tile_path
 from ledger.tree import Tree
 from ledger.trust import Trust, TrustedLedger
 from tests.ledger.static import StaticLedger
@@ -61,9 +57,8 @@ def make(directory: Path, entries: int) -> None:
     files.add([leaf for block in world.blocks for leaf in block])
     chance = random.Random(796)
     head = Issue(1, 1, Basis.ORIGINAL, bytes(32)).encode()[:-32]
-    stride = len(head) + 34
     while files.tree.size < entries:
-        draft = __import__("ledger.rules", fromlist=["begin"]).begin(state, reader, state.time_ms + 1000)
+        draft = rules.begin(state, reader, state.time_ms + 1000)
         for _ in range(SUBMISSIONS):
             records = [head + chance.randbytes(32) for _ in range(RECORDS)]
             leaf = sign_submission(world.genesis, 1, records, draft.time_ms, {1: world.keys[1][1]})
@@ -79,7 +74,8 @@ def make(directory: Path, entries: int) -> None:
     for path, data in static.files.items():
         files.write(path, data)
     keys = [VerifierKey.parse(log_key("log"))]
-    (directory / "trust.json").write_bytes(Trust((TrustedLedger.founded(world.genesis, ORIGIN, keys),)).encode())
+    trusted = TrustedLedger.founded(world.genesis, ORIGIN, keys)
+    (directory / "trust.json").write_bytes(Trust((trusted,)).encode())
 
 
 class _Files:
@@ -87,6 +83,7 @@ class _Files:
         self._directory = directory
         self.tree = Tree.empty()
         self._tail: list[bytes] = []
+        self._made: set[Path] = set()
 
     def add(self, leaves: Sequence[bytes], hashes: Sequence[bytes] | None = None) -> None:
         hashed = hashes or [sha256(b"\x00" + leaf).digest() for leaf in leaves]
@@ -108,20 +105,16 @@ class _Files:
             self.write(entries_path(number, len(self._tail)), encode_bundle(self._tail))
         for level, data in enumerate(self.tree.partials):
             if data:
-                from ledger.tiles import tile_path
-
                 self.write(tile_path(level, self.tree.size >> 8 * (level + 1), len(data) // 32), data)
-        self.write(CHECKPOINT, sign_checkpoint(Checkpoint(ORIGIN, self.tree.size, self.tree.root()), [signer("log")]))
+        newest = Checkpoint(ORIGIN, self.tree.size, self.tree.root())
+        self.write(CHECKPOINT, sign_checkpoint(newest, [signer("log")]))
 
     def write(self, path: str, data: bytes) -> None:
-        target = f"{self._directory}/{path}"
-        try:
-            file = open(target, "wb", buffering=0)
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            file = open(target, "wb", buffering=0)
-        with file:
-            file.write(data)
+        target = self._directory / path
+        if target.parent not in self._made:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._made.add(target.parent)
+        target.write_bytes(data)
 
 
 if __name__ == "__main__":

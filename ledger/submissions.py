@@ -183,7 +183,7 @@ def open_submission(leaf: bytes, packed: bytes) -> Submission:
     if len(packed) > MAX_RECORDS * (MAX_LEAF_SIZE + 2):
         raise TooLarge(f"{len(packed)} bytes of records")
     head = SubmissionLeaf.decode(leaf)
-    columns = _issue_columns(head.agency, head.count, packed)
+    columns = _issue_columns(head.agency, head.count, packed, _LENGTH.pack(_ISSUE_SIZE))
     if columns is not None:
         stride = _PACKED_ISSUE
         records = [packed[at + 2 : at + stride] for at in range(0, len(packed), stride)]
@@ -191,24 +191,37 @@ def open_submission(leaf: bytes, packed: bytes) -> Submission:
     else:
         records = unpack(packed, most=MAX_RECORDS)
         columns, others = _sort_records(head.agency, records)
-    return _bind(leaf, head, records, columns, others)
+    return _bind(leaf, head, records, leaf_hashes(records), columns, others)
 
 
-def gather_submission(leaf: bytes, records: Sequence[bytes]) -> Submission:
-    """:func:`open_submission` for records that are already apart, as in a block or a bundle."""
-    return open_submission(leaf, pack(records))
+def gather_submission(
+    leaf: bytes, records: Sequence[bytes], hashes: Sequence[bytes] | None = None
+) -> Submission:
+    """:func:`open_submission` for records that are already apart, as in a block or a bundle.
+
+    ``hashes``: the leaf hash of each record, when the caller has them; they are taken as they are. Then it
+    costs about 0.8 µs a record.
+    """
+    head = SubmissionLeaf.decode(leaf)
+    columns: IssueColumns | None = None
+    others: list[tuple[int, Record]] = []
+    if set(map(len, records)) == {_ISSUE_SIZE}:
+        columns = _issue_columns(head.agency, head.count, b"".join(records), b"")
+    if columns is None:
+        columns, others = _sort_records(head.agency, records)
+    return _bind(leaf, head, records, leaf_hashes(records) if hashes is None else hashes, columns, others)
 
 
 def _bind(
     leaf: bytes,
     head: SubmissionLeaf,
-    records: list[bytes],
+    records: Sequence[bytes],
+    hashes: Sequence[bytes],
     columns: IssueColumns,
     others: list[tuple[int, Record]],
 ) -> Submission:
     if len(records) != head.count:
         raise WrongCount(f"the submission names {head.count} records, {len(records)} came with it")
-    hashes = leaf_hashes(records)
     if merkle_root(hashes) != head.records_root:
         raise WrongRecordsRoot(
             "the records are not those that the submission's root covers",
@@ -223,29 +236,35 @@ _PACKED_ISSUE: Final = 2 + _ISSUE_SIZE
 _BASES: Final = {int(basis): basis for basis in Basis}
 
 
-def _issue_columns(agency: int, count: int, packed: bytes) -> IssueColumns | None:
+def _issue_columns(agency: int, count: int, data: bytes, length: bytes) -> IssueColumns | None:
     """The columns of records that are all ISSUEs of ``agency``; None when any is something else.
+
+    ``data``: the records one after another, each behind ``length``.
 
     Slices with a stride compare one byte of every record at a time: the usual bulk is checked
     with a dozen comparisons. Whatever differs goes the general way, where its fault gets a name.
     """
-    stride = _PACKED_ISSUE
-    if len(packed) != count * stride:
+    stride = len(length) + _ISSUE_SIZE
+    if len(data) != count * stride:
         return None
-    header = _LENGTH.pack(_ISSUE_SIZE) + bytes((FORMAT_VERSION, LeafType.ISSUE)) + agency.to_bytes(4, "big")
-    if any(packed[at::stride] != bytes((byte,)) * count for at, byte in enumerate(header)):
+    suffix = agency.to_bytes(4, "big")
+    header = length + bytes((FORMAT_VERSION, LeafType.ISSUE)) + suffix
+    if any(data[at::stride] != bytes((byte,)) * count for at, byte in enumerate(header)):
         return None
-    high, low, bases = packed[8::stride], packed[9::stride], packed[10::stride]
+    at = len(header)
+    high, low, bases = data[at::stride], data[at + 1 :: stride], data[at + 2 :: stride]
     if max(bases) > max(_BASES):
         return None
-    seen = Counter(zip(high, low, bases, strict=True))
+    if high + low + bases == high[:1] * count + low[:1] * count + bases[:1] * count:
+        seen = {(high[0], low[0], bases[0]): count}
+    else:
+        seen = Counter(zip(high, low, bases, strict=True))
     grounds = {(top << 8 | end, _BASES[basis]): number for (top, end, basis), number in seen.items()}
-    suffix = header[4:]
-    keys = [packed[at : at + 32] + suffix for at in range(11, len(packed), stride)]
+    keys = [data[i : i + 32] + suffix for i in range(at + 3, len(data), stride)]
     return IssueColumns(range(count), keys, grounds)
 
 
-def _sort_records(agency: int, records: list[bytes]) -> tuple[IssueColumns, list[tuple[int, Record]]]:
+def _sort_records(agency: int, records: Sequence[bytes]) -> tuple[IssueColumns, list[tuple[int, Record]]]:
     positions: list[int] = []
     keys: list[bytes] = []
     grounds: Counter[tuple[int, Basis]] = Counter()

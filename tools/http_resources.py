@@ -49,7 +49,7 @@ _HOST: Final = re.compile(rb"[A-Za-z0-9_.:-]+")
 _CACHE_BYTES: Final = 64 << 20
 
 
-class _AskedTooOften(RateLimited):
+class AskedTooOften(RateLimited):
     """Status 429. ``delay_s``: what its Retry-After says."""
 
     def __init__(self, where: str, delay_s: float) -> None:
@@ -142,7 +142,7 @@ class HttpResources:
         while True:
             try:
                 return self._get_once(path, accept)
-            except _AskedTooOften as error:
+            except AskedTooOften as error:
                 waited_s += error.delay_s
                 if waited_s > self._deadline_s:
                     raise
@@ -167,7 +167,7 @@ class HttpResources:
                         fix="ask another node",
                     )
                 if response.status_code == 429:
-                    raise _AskedTooOften(where, _delay_s(response.headers.get("retry-after", "")))
+                    raise AskedTooOften(where, delay_s(response.headers.get("retry-after", "")))
                 if response.status_code >= 500:
                     raise Unavailable(
                         f"the server answers {response.status_code}", where=where, fix="try again later"
@@ -239,7 +239,7 @@ def cap_of(path: str) -> int:
     return next((cap for prefix, cap in _CAPS if path.startswith(prefix)), 0)
 
 
-def _delay_s(retry_after: str) -> float:
-    """The seconds in a Retry-After; a little while for a date, or nothing."""
+def delay_s(retry_after: str) -> float:
+    """What a Retry-After says: the seconds in a Retry-After; a little while for a date, or nothing."""
     said = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0
     return said or 1.0

@@ -102,6 +102,11 @@ def use_tls(tls: ClientTls) -> None:
     _tls.set(tls)
 
 
+def tls_of_command() -> ClientTls:
+    """What :func:`use_tls` was told: for connections that are made in other ways than the ones here."""
+    return _tls.get()
+
+
 def _secured(address: str, where: str) -> tuple[str, ClientTls | None]:
     """(host:port, TLS to speak with it or None). Raises Usage."""
     bare = address.removeprefix(_SECURE)

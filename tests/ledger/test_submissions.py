@@ -135,6 +135,17 @@ def general(leaf: bytes, packed: bytes) -> Submission:
         return open_submission(leaf, packed)
 
 
+def apart(leaf: bytes, packed: bytes) -> Submission:
+    """The same from records that are apart, as a block has them."""
+    return submissions.gather_submission(leaf, unpack(packed, most=256))
+
+
+def apart_hashed(leaf: bytes, packed: bytes) -> Submission:
+    """The same with hashes that the caller has made."""
+    records = unpack(packed, most=256)
+    return submissions.gather_submission(leaf, records, leaf_hashes(records))
+
+
 def outcome(read: Any, leaf: bytes, packed: bytes) -> Any:
     try:
         made: Submission = read(leaf, packed)
@@ -164,9 +175,12 @@ BULK = [issue(7, i, i % 3, Basis(i % 4)) for i in range(12)]
 def test_fast_and_general_agree_on_issues(count: int) -> None:
     records = [issue(7, i, i % 300, Basis(i % 4)) for i in range(count)]
     leaf, packed = bulk(records), pack(records)
-    columns = submissions._issue_columns(7, count, packed)
+    columns = submissions._issue_columns(7, count, packed, b"\x00\x29")
     assert columns is not None
+    assert columns == submissions._issue_columns(7, count, b"".join(records), b"")
     assert outcome(open_submission, leaf, packed) == outcome(general, leaf, packed)
+    assert outcome(apart, leaf, packed) == outcome(general, leaf, packed)
+    assert outcome(apart_hashed, leaf, packed) == outcome(general, leaf, packed)
     opened = open_submission(leaf, packed)
     assert opened.leaves == (leaf, *records)
     assert sum(opened.issues.grounds.values()) == count
@@ -185,6 +199,7 @@ def test_fast_and_general_agree_on_every_changed_byte_of_a_record() -> None:
                 continue
             leaf = bulk(records)
             assert outcome(open_submission, leaf, changed) == outcome(general, leaf, changed)
+            assert outcome(apart_hashed, leaf, changed) == outcome(general, leaf, changed)
 
 
 @settings(max_examples=300)
@@ -215,6 +230,7 @@ def test_fast_and_general_agree_on_any_mutation(data: st.DataObject) -> None:
         root = commitment("other")
     leaf = SubmissionLeaf(7, count, root, 5, (KeySignature(1, 1, b""),)).encode()
     assert outcome(open_submission, leaf, changed) == outcome(general, leaf, changed)
+    assert outcome(apart, leaf, changed) == outcome(general, leaf, changed)
 
 
 def test_mixed_records_are_told_apart() -> None:

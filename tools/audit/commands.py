@@ -10,10 +10,11 @@ import typer
 from ledger.trust import TrustedLedger
 from tools.audit.compare_command import compare_sources
 from tools.audit.engine import AuditedLog, forget_replayed, wall_ms
+from tools.audit.helper import HelperFeed
 from tools.audit.rounds import Rounds
 from tools.audit.sources import open_source
 from tools.default_command import group_with_default
-from tools.options import Json_, TrustFile
+from tools.options import Json_, TrustFile, tls_of_command
 from tools.pinning import load_trust, only_ledger
 from tools.ui import emit_json, say
 
@@ -65,10 +66,11 @@ def run(
 def _once(where: str, ledger: TrustedLedger, directory: Path, rebuild: bool, as_json: bool) -> int:
     if rebuild and directory.is_dir():
         forget_replayed(directory)
-    source = open_source(where)
+    tls = tls_of_command()
+    source = open_source(where, tls)
     try:
         with AuditedLog.open(directory, ledger) as log:
-            report = Rounds(log, source, clock_ms=wall_ms).run()
+            report = Rounds(log, source, clock_ms=wall_ms, feed=HelperFeed(where, tls, with_tiles=True)).run()
     finally:
         source.close()
     if as_json:

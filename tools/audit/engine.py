@@ -511,7 +511,7 @@ class _Run:
 
     def _judge(self) -> None:
         index = self._index
-        transition = rules.apply(index.state, index, self._block)
+        transition = rules.apply(index.state, index, self._block, self._hashes)
         if index.state is None and transition.state.genesis != self._trusted.genesis:
             raise WrongLedger(
                 "the log begins with another genesis than the trust file pins",

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from ledger.errors import OutOfRange
+from tools.audit.many_http import ManyHttp
+from tools.client_tls import ClientTls
 from tools.errors import AnswerWrong, FileProblem, NotFound, Usage
 from tools.files import reason
-from tools.http_resources import HttpResources, cap_of
-from tools.options import static_resources
+from tools.http_resources import cap_of
 
 _PATH: Final = re.compile(r"[a-z0-9]+(?:[/.][A-Za-z0-9]+)*", re.ASCII)
 
@@ -48,10 +49,10 @@ class DirectoryResources:
         """Nothing is held open."""
 
 
-def open_source(where: str) -> DirectoryResources | HttpResources:
+def open_source(where: str, tls: ClientTls) -> DirectoryResources | ManyHttp:
     """What a person named. Raises Usage for what is neither a URL nor a directory."""
     if where.startswith(("http://", "https://")):
-        return static_resources(where)
+        return ManyHttp(where, tls)
     directory = Path(where)
     if not directory.is_dir():
         raise Usage(
