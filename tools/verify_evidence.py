@@ -18,7 +18,7 @@ from tools.audit.errors import BlockBroken
 from tools.audit.sources import open_source
 from tools.errors import EXIT_CANNOT_TELL, EXIT_NOT_GENUINE, EXIT_OK, CannotTell, FileProblem, Usage
 from tools.files import read_file
-from tools.options import Json_
+from tools.options import Json_, tls_of_command
 from tools.pinning import ledger_of, load_trust
 from tools.ui import emit_json, printable, say
 
@@ -86,7 +86,7 @@ def _replay(evidence: Evidence, trust: Trust | None, where: str, as_json: bool) 
     assert isinstance(evidence.breach, BrokenBlock), "of the others the file alone decides"
     note = evidence.breach.checkpoint
     ledger = ledger_of(trust, note)
-    source = open_source(where)
+    source = open_source(where, tls_of_command())
     try:
         with TemporaryDirectory() as directory, AuditedLog.open(Path(directory), ledger) as log:
             signed = log.open_note(note)
