@@ -57,7 +57,7 @@ from ledger.registry_records import (
     LogKeyRecord,
     TypeRecord,
 )
-from ledger.signatures import Algorithm, Ed25519Signer
+from ledger.signatures import Algorithm, Signer
 from ledger.signing_policy import KindPolicy, SigningPolicy
 from tests.ledger.world import (
     ORIGIN,
@@ -321,7 +321,7 @@ def tree() -> World:
     return world
 
 
-def registry_key(world: World, number: int) -> dict[int, Ed25519Signer]:
+def registry_key(world: World, number: int) -> dict[int, Signer]:
     one = world.state.registry.agency(number)
     found_key = next(key for key in one.keys if key.use == "registry")
     return {found_key.number: world.keys[number][found_key.number]}
