@@ -112,8 +112,9 @@ class KeyStatement:
         return "".join(f"{line}\n" for line in lines).encode()
 
     def sign(self, log_keys: Sequence[Signer]) -> bytes:
-        """The statement, signed by each of the log's keys under the origin as its name."""
-        return sign_note(self.text(), [NamedSigner(self.origin, one) for one in log_keys])
+        """The statement, signed by each of the log's Ed25519 keys under the origin as its name."""
+        classical = [one for one in log_keys if one.algorithm is Algorithm.ED25519]
+        return sign_note(self.text(), [NamedSigner(self.origin, one) for one in classical])
 
     def by_cose_kid(self, kid: bytes) -> ReceiptKey:
         """Raises CheckpointUntrusted for a key that is not stated."""
