@@ -20,6 +20,8 @@ from node.errors import ClockUnsound
 MAX_JUMP_MS: Final = 60_000
 MAX_BEHIND_MS: Final = 5 * 60_000
 MAX_PAUSE_MS: Final = 7 * 86_400_000
+IDLE_SEAL_S: Final = 3_600.0
+"""So long after its last block a ledger at rest appends a lone seal, unless an operator says otherwise."""
 # CLOCK_BOOTTIME goes on while the machine sleeps, CLOCK_MONOTONIC does not.
 _STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from ledger.signatures import Signer
+from node.clock import IDLE_SEAL_S
+from node.cosigning.settings import CosigningSettings
 from node.disk import DEFAULT_FLOOR
 from node.errors import NodeError
 from transport.certificates import TlsFiles
@@ -129,6 +131,8 @@ class Settings:
     ``data_dir`` holds the store and nothing else does; ``mark_path`` is the file of the signed
     high-water mark (None: a sibling of the data directory). ``public_url`` is the address at which
     readers reach the static resources, without a trailing slash (empty: the HTTP address itself).
+    ``cosigning`` says how witnesses are asked, ``idle_seal_s`` after how many seconds without a block an
+    empty one is sealed, so that the ledger's time moves.
     ``disk_floor`` is the free space, in bytes, below which no block is built. ``clock_is_right``: the
     operator vouches for the clock, however long the ledger stood still. ``stop_grace_s`` is how long
     answers in flight may take when the node stops.
@@ -155,6 +159,8 @@ class Settings:
     tls: TlsFiles | None = None
     peer_tls: TlsFiles | None = None
     etcd_tls: TlsFiles | None = None
+    cosigning: CosigningSettings = field(default_factory=CosigningSettings)
+    idle_seal_s: float = IDLE_SEAL_S
     receipt_keys: tuple[Signer, ...] = ()
 
     def __post_init__(self) -> None:

@@ -92,6 +92,18 @@ class IsMirror(ReadOnly):
         return {"submit_at": self.submit_at}
 
 
+class WitnessesAhead(ReadOnly):
+    """Witnesses have seen more of this log, or another history of it, than is here: to sign would fork it."""
+
+    code = "WITNESSES_AHEAD"
+
+
+class WitnessesSilent(ReadOnly):
+    """Too few witnesses were heard to know that nothing newer was signed than is here."""
+
+    code = "WITNESSES_SILENT"
+
+
 class ClockUnsound(ReadOnly):
     """The clock jumped, or does not go with the ledger's time; a seal could not be taken back."""
 

@@ -95,6 +95,15 @@ class Metrics:
             "http_request_seconds", "Time of an HTTP request", _CALL_BUCKETS, "route"
         )
         self.block_leaves = self._histogram("block_leaves", "Leaves in a block, its seal too", _BLOCK_BUCKETS)
+        self.witness_answers = self._counter(
+            "witness_requests", "Requests to a witness, by what became of them", "witness", "outcome"
+        )
+        self.witness_seconds = self._histogram(
+            "witness_request_seconds", "Time of a request to a witness", _CALL_BUCKETS, "witness"
+        )
+        self.publication_seconds = self._histogram(
+            "publication_seconds", "From a signed checkpoint to enough cosignatures", _CALL_BUCKETS
+        )
         self._step_seconds = self._histogram(
             "commit_step_seconds", "Time of a step of a commit", _STEP_BUCKETS, "step"
         )
@@ -153,6 +162,11 @@ class Metrics:
     def commit_step(self, step: str, seconds: float) -> None:
         """A step of a commit has ended."""
         self._step_seconds.labels(step).observe(seconds)
+
+    def witness(self, name: str, outcome: str, seconds: float) -> None:
+        """A request to a witness has ended."""
+        self.witness_answers.labels(name, outcome).inc()
+        self.witness_seconds.labels(name).observe(seconds)
 
     def text(self) -> bytes:
         """All values in Prometheus' text format, UTF-8."""

@@ -14,12 +14,14 @@ from ledger.state import State
 from node.clock import Clock, SystemClock, seal_time
 from node.commit import Committer, LogKeys, Observe, found_ledger, unobserved
 from node.copies import SingleCopy
+from node.cosigning.first_signature import Held
 from node.database import Database
 from node.disk import FreeBytes, free_bytes, make_directories, sync_directory
 from node.errors import ClockUnsound, NodeError, NotFound, StoreBehindMark
 from node.journal import EmbeddedJournal
 from node.ledger_copy import LedgerCopy
 from node.mark import Mark
+from node.proofs import Proofs
 from node.publish import Publications
 from node.sequencer import Sequencer, SequencerSettings
 from node.store import Store
@@ -31,7 +33,8 @@ DATABASE_DIRECTORY = "db"
 class NodeSettings:
     """``free``, ``database`` and ``sync_mark`` are how the node reaches the disk; tests put theirs there.
 
-    ``observe`` is told how long each step of each commit took (node/commit.py).
+    ``observe`` is told how long each step of each commit took (node/commit.py). ``before_signing`` raises
+    what is against the first signature (node/cosigning/first_signature.py).
     """
 
     sequencer: SequencerSettings = field(default_factory=SequencerSettings)
@@ -39,6 +42,7 @@ class NodeSettings:
     database: Callable[[Path], Database] = Database
     sync_mark: Callable[[int], None] = os.fdatasync
     observe: Observe = unobserved
+    before_signing: Callable[[Held, Proofs], None] = lambda held, proofs: None
 
 
 class LedgerNode(LedgerCopy):
@@ -160,6 +164,9 @@ class LedgerNode(LedgerCopy):
                 where=str(data_dir),
                 fix="bring its data directory back, or copy it from a replica",
             )
+        held = _held(store, mark, signers)
+        if held is not None:
+            settings.before_signing(held, Proofs(store))
         committer = Committer(
             store, EmbeddedJournal(store), SingleCopy(store, mark), signers, settings.observe
         )
@@ -222,6 +229,22 @@ def _check_alone(store: Store, mark: Mark) -> None:
             fix="follow with it (--follow). Only when nobody has a newer checkpoint, back it up, and restore"
             " that with --sign-from-here",
         )
+
+
+def _held(store: Store, mark: Mark, signers: Sequence[Signer]) -> Held | None:
+    """What was signed already: the mark has each signature before anybody else.
+
+    Where it has none yet, the ledger has just begun: its first checkpoint follows from the genesis, and is
+    no new word of the log however often it is signed. None for a store that is not this mark's.
+    """
+    snapshot = store.load()
+    record = snapshot.state.registry.ledger
+    note = mark.note
+    if note is None:
+        if snapshot.head.block:
+            return None
+        note = LogKeys(record.origin, signers).sign(snapshot.state, snapshot.head)
+    return Held(note, snapshot.head.size, record)
 
 
 def _check_keys(state: State, signers: Sequence[Signer]) -> None:

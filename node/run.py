@@ -11,6 +11,8 @@ from ledger.errors import WrongLedger
 from ledger.hashing import leaf_hash
 from ledger.signatures import Signer
 from node.config import Settings
+from node.cosigning.collector import collecting
+from node.cosigning.first_signature import check_witnesses
 from node.doors.portable import ReceiptSigning
 from node.doors.serving import Running, Served, open_doors, serve
 from node.errors import NotFound
@@ -56,9 +58,13 @@ async def start_node(
 ) -> AsyncIterator[RunningNode]:
     """A node that serves while the context lasts. Errors as :func:`run`."""
     async with open_doors(settings) as doors:
-        ledger = _open(settings, signers, genesis_leaf, doors.metrics)
+        # It may wait for witnesses, so not on the loop.
+        ledger = await asyncio.to_thread(_open, settings, signers, genesis_leaf, doors.metrics)
         try:
-            with kept_letters(settings, ledger, doors.metrics) as (letters, kept):
+            with (
+                kept_letters(settings, ledger, doors.metrics) as (letters, kept),
+                collecting(ledger, settings.cosigning, observe=doors.metrics.witness) as collector,
+            ):
                 ledger.sequencer.start()
                 served = Served(
                     copy=ledger,
@@ -68,6 +74,7 @@ async def start_node(
                     trouble=lambda: ledger.sequencer.fault,
                     usage=lambda: kept.usage,
                     receipts=ReceiptSigning.stated(settings.receipt_keys, signers, ledger),
+                    collector=collector,
                 )
                 async with serve(doors, served):
                     yield RunningNode(ledger, doors.grpc, doors.http, doors.resources_url)
@@ -80,8 +87,13 @@ def _open(
 ) -> LedgerNode:
     """The ledger in the data directory, begun with ``genesis_leaf`` if there is none yet."""
     core = NodeSettings(
-        sequencer=SequencerSettings(disk_floor=settings.disk_floor, clock_is_right=settings.clock_is_right),
+        sequencer=SequencerSettings(
+            disk_floor=settings.disk_floor,
+            clock_is_right=settings.clock_is_right,
+            idle_s=settings.idle_seal_s,
+        ),
         observe=metrics.commit_step,
+        before_signing=lambda held, proofs: check_witnesses(held, proofs, settings.cosigning),
     )
     try:
         ledger = LedgerNode.open(settings.data_dir, signers, mark_path=settings.mark_path, settings=core)

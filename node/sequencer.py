@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from ledger.registry_leaf import RegistryLeaf
 from ledger.rules_v1 import MAX_BLOCK_LEAVES, Draft
 from ledger.state import Transition
 from ledger.submissions import Submission, SubmissionLeaf, open_submission, pack
-from node.clock import Clock, check_first_seal, seal_time
+from node.clock import IDLE_SEAL_S, Clock, check_first_seal, seal_time
 from node.commit import Committer
 from node.disk import DEFAULT_FLOOR, FreeBytes, free_bytes
 from node.errors import (
@@ -79,7 +80,8 @@ class SequencerSettings:
 
     ``disk_floor``: bytes that stay free; below it nothing is sealed. ``retry_s``: how often a failed
     store is tried again while nobody submits. ``clock_is_right``: an operator has looked at the clock,
-    so the first block may come long after the last, whatever is in it.
+    so the first block may come long after the last, whatever is in it. ``idle_s``: after so many seconds
+    without a block a lone seal is appended, so that readers see how old what they are shown is.
     """
 
     queue_bytes: int = 128 << 20
@@ -88,8 +90,11 @@ class SequencerSettings:
     disk_floor: int = DEFAULT_FLOOR
     retry_s: float = 1.0
     clock_is_right: bool = False
+    idle_s: float = IDLE_SEAL_S
 
     def __post_init__(self) -> None:
+        if not self.idle_s > 0:
+            raise NodeError("an idle ledger is sealed after more than 0 s", where="settings")
         if not 512 <= self.block_leaves <= MAX_BLOCK_LEAVES:
             raise NodeError(f"block_leaves is from 512 to {MAX_BLOCK_LEAVES}", where="settings")
 
@@ -179,6 +184,7 @@ class Sequencer:
         self._broken = False
         self._clock_agreed = settings.clock_is_right
         self._finished: list[_Call] = []
+        self._sealed_at = time.monotonic()
         self._answer_hooks: tuple[Callable[[], None], ...] = ()
 
     # --- for everybody ---
@@ -268,7 +274,8 @@ class Sequencer:
             with self._wake:
                 while not self._queue and not self._stopping:
                     # With a fault, look again now and then, though nobody asks.
-                    if not self._wake.wait(None if self._fault is None else self._settings.retry_s):
+                    idle = max(0.0, self._sealed_at + self._settings.idle_s - time.monotonic())
+                    if not self._wake.wait(idle if self._fault is None else self._settings.retry_s):
                         break
                 if self._stopping:
                     return
@@ -297,6 +304,7 @@ class Sequencer:
             self._answer_queued(self._fault)
             return
         if not self._queue:
+            self._seal_idle(draft)
             return
         block = _Block(draft)
         try:
@@ -323,6 +331,22 @@ class Sequencer:
             self._answer(block, lambda _: fault, fault)
             return
         self._commit(block, transition)
+
+    def _seal_idle(self, draft: Draft) -> None:
+        """A block of nothing but its seal, if none came for long: the ledger's time moves."""
+        if time.monotonic() < self._sealed_at + self._settings.idle_s:
+            return
+        # Whatever comes of it, not again at once.
+        self._sealed_at = time.monotonic()
+        block = _Block(draft)
+        try:
+            self._check_clock(block)
+            transition = draft.seal()
+        except SudurError as error:
+            _LOG.warning("idle_not_sealed", error=str(error))
+            return
+        if self._store.head() == self._committer.snapshot.head:
+            self._commit(block, transition)
 
     def _look(self) -> RetryableError | None:
         """Why no block can be committed now; recovers from a failed write first, where it can."""
@@ -471,6 +495,7 @@ class Sequencer:
                 )
             return
         self._clock_agreed = True
+        self._sealed_at = time.monotonic()
         self.publications.publish(published)
         state = transition.state
         first = transition.first_index

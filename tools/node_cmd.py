@@ -157,6 +157,33 @@ def start(
             "--clock-is-right", help="You have looked at the clock: begin again after more than 7 days."
         ),
     ] = False,
+    witness_url: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=URL",
+            help="Where to ask a witness of the policy, if it says no address, or another. Repeatable.",
+        ),
+    ] = None,
+    witness_ca: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The authority of the witnesses' certificates (PEM)."),
+    ] = None,
+    witness_refresh: Annotated[
+        int,
+        typer.Option(metavar="SECONDS", min=1, help="How often a head that stands still is cosigned anew."),
+    ] = 300,
+    without_witness: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="At a start, neither wait for this witness nor believe it. You have made sure that this is"
+            " the newest copy of the ledger, and the only one that signs. Repeatable.",
+        ),
+    ] = None,
+    idle_seal: Annotated[
+        int,
+        typer.Option(metavar="SECONDS", min=1, help="Seal an empty block when none came for so long."),
+    ] = 3_600,
     envelope_days: Annotated[
         int,
         typer.Option(metavar="N", min=1, max=3_650, help="How long an unanswered envelope is kept, in days."),
@@ -205,6 +232,7 @@ def start(
     from node.copying.mirror import MirrorSettings
     from node.copying.remote_blocks import CHANNEL_OPTIONS
     from node.copying.run_mirror import run_mirror
+    from node.cosigning.settings import CosigningSettings
     from node.doors.serving import Running
     from node.errors import NodeError
     from node.logs import configure_logs
@@ -237,6 +265,13 @@ def start(
             ),
             receipt_keys=tuple(open_keys("receipt", receipt_keys or [], passphrase)),
             clock_is_right=clock_is_right,
+            cosigning=CosigningSettings(
+                urls=_named_urls(witness_url or []),
+                ca=witness_ca,
+                without=tuple(without_witness or ()),
+                refresh_s=witness_refresh,
+            ),
+            idle_seal_s=idle_seal,
             rates=RateLimits(
                 agency_records=agency_records,
                 agency_bytes=agency_kib * KIBIBYTE,
@@ -271,6 +306,19 @@ def start(
         asyncio.run(run(settings, signers, leaf, ready=ready))
     else:
         asyncio.run(run_member(settings, cluster, signers, leaf, ready=ready))
+
+
+def _named_urls(texts: list[str]) -> dict[str, str]:
+    """Raises Usage."""
+    found = {}
+    for text in texts:
+        name, equals, url = text.partition("=")
+        if not equals or not name or name in found:
+            raise Usage(
+                f"{text!a} names no witness, or one twice", where="--witness-url", fix="write NAME=https://…"
+            )
+        found[name] = url
+    return found
 
 
 def _cluster(journal: str, name: str, peer: str, peer_listen: str, members: str) -> ClusterSettings | None:

@@ -41,6 +41,8 @@ from node.cluster.protocol import (
 from node.cluster.replica import Replica
 from node.commit import Committer
 from node.copies import Copies
+from node.cosigning.first_signature import Held, check_witnesses
+from node.cosigning.lines import split_note
 from node.errors import (
     BlockRefusedByPeer,
     ClockUnsound,
@@ -57,6 +59,7 @@ from node.errors import (
 )
 from node.head import Head
 from node.logs import report
+from node.proofs import Proofs
 from node.publish import Publications, Published
 from node.sequencer import Abandon, Done, Sequencer
 from node.store import Store
@@ -122,7 +125,10 @@ class ClusterMember:
         self._nudge = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._witnesses_asked = False
         self._publishing = threading.Lock()
+        self.cosigned: Callable[[int], None] = lambda size: None
+        """Is told that the leader has sent the cosigned checkpoint of a size."""
         self._publications: Publications | None = None
         self._levelling = Levelling(store, replica, genesis, settings.genesis_leaf, settings.observer)
         newest = replica.newest_released()
@@ -261,6 +267,7 @@ class ClusterMember:
     def released(self, head: Head, note: bytes) -> None:
         """The leader has released a head. Raises VerificationError, Conflict for what is not the log's."""
         published = self.replica.released(head, note)
+        self.cosigned(head.size)
         if published is not None:
             self._publish(published)
         elif self.replica.vote.head is None or self.replica.vote.head.block < head.block:
@@ -363,6 +370,7 @@ class ClusterMember:
         assert peers is not None
         heard = peers.hear(hearing(len(members)) - 1)
         self._check_clock(heard)
+        self._ask_witnesses()
         if not self._lease.campaign():
             self.nudge()  # another was faster, and is there at the next look
             raise NoLeader("an election is under way", retry_ms=200)
@@ -615,6 +623,24 @@ class ClusterMember:
                 where="clock",
                 fix="set the clock; another member leads meanwhile",
             )
+
+    def _ask_witnesses(self) -> None:
+        """Once a process, before it first signs: whether they have seen what is not here.
+
+        Disk and mark that were rolled back together show nowhere else. Raises WitnessesAhead,
+        WitnessesSilent: another may lead meanwhile.
+        """
+        snapshot, publications = self.replica.snapshot, self._publications
+        if self._witnesses_asked or snapshot is None or publications is None:
+            return
+        note, _ = split_note(publications.newest.checkpoint)
+        held = Held(note, snapshot.head.size, snapshot.state.registry.ledger, may_lack=True)
+        try:
+            check_witnesses(held, Proofs(self._store), self.settings.cosigning)
+        except ReadOnly as error:
+            self._be_unfit(error)
+            raise
+        self._witnesses_asked = True
 
     def _answered(self) -> None:
         for hook in self._answer_hooks:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from node.cluster.observer import UNOBSERVED, Observer
 from node.config import Address
+from node.cosigning.settings import CosigningSettings
 from node.disk import FreeBytes, free_bytes
 from node.sequencer import SequencerSettings
 
@@ -24,3 +25,4 @@ class MemberSettings:
     sequencer: SequencerSettings = field(default_factory=SequencerSettings)
     free: FreeBytes = free_bytes
     observer: Observer = UNOBSERVED
+    cosigning: CosigningSettings = field(default_factory=CosigningSettings)

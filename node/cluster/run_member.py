@@ -27,7 +27,9 @@ from node.cluster.peer_api import PeerServicer
 from node.cluster.peer_door import PeerDoor
 from node.cluster.replica import Replica
 from node.cluster.rounds import Rounds
+from node.cluster.sharing import Sharing
 from node.config import Address, Settings
+from node.cosigning.collector import collecting
 from node.disk import make_directories
 from node.doors.grpc_api import SOFTWARE_VERSION
 from node.doors.portable import ReceiptSigning
@@ -142,6 +144,18 @@ async def start_member(
         peers.envelopes = kept
         forwarding = Forwarding(member, peer_tls, doors.metrics)
         stack.push_async_callback(forwarding.close)
+        member.cosigned = copy.witnessed.look
+        sharing = Sharing(member, copy)
+        copy.witnessed.on_publish(sharing.published)
+        collector = stack.enter_context(
+            collecting(
+                copy,
+                settings.cosigning,
+                asks=lambda: member.leads,
+                gathered=sharing.gathered,
+                observe=doors.metrics.witness,
+            )
+        )
         served = Served(
             copy=copy,
             submitter=member,
@@ -151,6 +165,7 @@ async def start_member(
             usage=lambda: kept.usage,
             forward=forwarding,
             cluster=Overview(member, etcd, SOFTWARE_VERSION),
+            collector=collector,
             receipts=ReceiptSigning.stated(settings.receipt_keys, signers, copy),
             behind=lambda: member.behind,
         )
@@ -226,8 +241,13 @@ def _member_settings(
         genesis_leaf=leaf,
         founding=cluster.founding,
         data_dir=settings.data_dir,
-        sequencer=SequencerSettings(disk_floor=settings.disk_floor, clock_is_right=settings.clock_is_right),
+        sequencer=SequencerSettings(
+            disk_floor=settings.disk_floor,
+            clock_is_right=settings.clock_is_right,
+            idle_s=settings.idle_seal_s,
+        ),
         observer=observer,
+        cosigning=settings.cosigning,
     )
 
 

@@ -17,8 +17,8 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -28,7 +28,7 @@ from ledger.errors import SignatureInvalid, SudurError
 from ledger.notes import NoteSignature
 from ledger.witness_policy import MAX_FUTURE_S, Witness, WitnessPolicy
 from node.cosigning.answers import Answer, Cosigned, Failed, HasSize, Trouble
-from node.cosigning.health import Cosigning, WitnessHealth
+from node.cosigning.health import Cosigning, WitnessHealth, cosigning_of
 from node.cosigning.link import WitnessLink
 from node.cosigning.policies import policy_at
 from node.cosigning.settings import CosigningSettings, is_url
@@ -104,31 +104,10 @@ class Collector:
         with suppress(RuntimeError):  # it has just ended
             loop.call_soon_threadsafe(self._woken.set)
 
-    # --- how it is ---
-
     def cosigning(self) -> Cosigning:
         """How far publication is, and how each witness is."""
-        signed = self._copy.published
-        newest = self._copy.witnessed.newest
-        policy = policy_at(signed.state.registry.ledger, signed.size)
-        found = []
-        known = {one.name: one for asker in list(self._askers.values()) for one in asker.healths}
-        stored = self._stored(0 if newest is None else newest.size)
-        for one in () if policy is None else policy.witnesses:
-            health = known.get(one.name) or WitnessHealth(one.name, one.key.format(), "")
-            size, time_s = stored.get(one.name, (0, 0))
-            if size >= health.size:
-                health = replace(health, size=size, time_s=max(time_s, health.time_s))
-            found.append(health)
-        return Cosigning(signed.size, 0 if newest is None else newest.size, policy is not None, found)
-
-    def _stored(self, size: int) -> dict[str, tuple[int, int]]:
-        """What is kept for the published size: (size, time) by the policy's names."""
-        policy = self._copy.witnessed.policy(size) if size else None
-        if policy is None:
-            return {}
-        times = {one.key: one.time_s for one in self._copy.witnessed.cosignatures(size)}
-        return {one.name: (size, times[one.key]) for one in policy.witnesses if one.key in times}
+        healths = [one for asker in list(self._askers.values()) for one in asker.healths]
+        return cosigning_of(self._copy, healths)
 
     # --- the thread ---
 
@@ -412,3 +391,21 @@ class _Asker:
         self._pause = min(2 * self._pause, self._collector.settings.longest_pause_s)
         # Jitter, so that not all nodes and logs come back to a witness at once.
         self._not_before = time.monotonic() + max(failed.again_s, pause * random.uniform(0.5, 1.0))
+
+
+@contextmanager
+def collecting(
+    copy: LedgerCopy,
+    settings: CosigningSettings,
+    *,
+    asks: Callable[[], bool] = lambda: True,
+    gathered: Callable[[], Iterable[bytes]] = tuple,
+    observe: Observe = lambda name, outcome, seconds: None,
+) -> Iterator[Collector]:
+    """A collector that works while the context lasts; see :class:`Circumstances`. Raises NodeError."""
+    collector = Collector(copy, settings, Circumstances(asks, gathered, observe))
+    collector.start()
+    try:
+        yield collector
+    finally:
+        collector.stop()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector as PrometheusCollector
 
 from node.cosigning.answers import Trouble
+from node.cosigning.policies import policy_at
+from node.ledger_copy import LedgerCopy
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,28 @@ class Cosigning:
     published: int
     asked: bool
     witnesses: Sequence[WitnessHealth]
+
+
+def cosigning_of(copy: LedgerCopy, known: Sequence[WitnessHealth] = ()) -> Cosigning:
+    """How it stands here: what this node knows of the witnesses that it asks, and what is kept of them.
+
+    About 50 µs a witness.
+    """
+    signed, newest = copy.published, copy.witnessed.newest
+    published = 0 if newest is None else newest.size
+    policy = policy_at(signed.state.registry.ledger, signed.size)
+    if policy is None:
+        return Cosigning(signed.size, published, False, ())
+    asked = {one.name: one for one in known}
+    kept = {} if newest is None else {one.key: one.time_s for one in copy.witnessed.cosignatures(newest.size)}
+    found = []
+    for one in policy.witnesses:
+        health = asked.get(one.name) or WitnessHealth(one.name, one.key.format(), "")
+        time_s = kept.get(one.key)
+        if time_s is not None and published >= health.size:
+            health = replace(health, size=published, time_s=max(time_s, health.time_s))
+        found.append(health)
+    return Cosigning(signed.size, published, True, found)
 
 
 _LABEL: Final = ("witness",)

@@ -121,6 +121,13 @@ class WitnessedHeads:
         if parse_note(self._store.signed_checkpoint(size)).text == parsed.text:
             self.take(size, parsed.signatures)
 
+    def look(self, size: int) -> None:
+        """Something was stored for a size: publish it, if it is enough by now. One fsync."""
+        policy = self.policy(size)
+        if policy is not None and self._store.cosignatures(size):
+            self._store.sync()
+            self._judge(size, policy)
+
     def cosignatures(self, size: int) -> tuple[Cosignature, ...]:
         """Those that are kept for a size, by witnesses of its policy."""
         policy = self.policy(size)

@@ -22,6 +22,7 @@ from ledger.errors import FormatError, SudurError
 from ledger.inquiries import MAX_SENDS, as_of_json, referred_json, sent_json
 from ledger.reports import figures_csv, figures_json, report
 from node.copying.mirror import Mirror
+from node.cosigning.health import Cosigning
 from node.doors import http_models as models
 from node.doors import inquiry_models as shown
 from node.doors.grpc_api import SOFTWARE_VERSION
@@ -45,6 +46,7 @@ def make_app(
     metrics: Metrics,
     readiness: Callable[[], list[str]],
     portable: PortableProofs,
+    cosigning: Callable[[], Cosigning],
     mirror: Mirror | None = None,
 ) -> FastAPI:
     """The application of one node. ``readiness`` gives the reasons why no submission is taken now."""
@@ -63,7 +65,7 @@ def make_app(
     _add_json(app, reads, metrics)
     _add_inquiries(app, inquiries)
     add_portable(app, portable, metrics)
-    _add_operations(app, reads, metrics, readiness, mirror)
+    _add_operations(app, reads, metrics, readiness, cosigning, mirror)
     return app
 
 
@@ -298,6 +300,7 @@ def _add_operations(
     reads: Reads,
     metrics: Metrics,
     readiness: Callable[[], list[str]],
+    cosigning: Callable[[], Cosigning],
     mirror: Mirror | None,
 ) -> None:
     @app.get("/openapi.json", include_in_schema=False)
@@ -324,6 +327,15 @@ def _add_operations(
             ready=not reasons, reasons=reasons, size=reads.size, block=reads.state.block
         )
         return _json(answer, NEVER, 503 if reasons else 200)
+
+    @app.get(
+        "/v1/witnesses",
+        tags=["operations"],
+        summary="How far publication is, and how each witness is",
+        response_model=models.Witnesses,
+    )
+    async def witnesses() -> Response:
+        return _json(models.witnesses(cosigning()), NEVER)
 
     @app.get(
         "/metrics",

@@ -18,6 +18,7 @@ from ledger.records import Affirm, Answer, Attest, Issue, Send, StatusChange, pa
 from ledger.registry_leaf import RegistryLeaf
 from ledger.seals import Seal
 from ledger.submissions import SubmissionLeaf
+from node.cosigning.health import Cosigning
 
 _HASH: Final = "5fec1c5dfb7a4f3b2e3d7d0a0e9c8b1a6f5e4d3c2b1a09f8e7d6c5b4a3928170"
 _CHECKPOINT: Final = (
@@ -333,6 +334,49 @@ class LedgerInfo(Model):
     registry_root: Hash
     published_size: Size = Field(description="that of `checkpoint`; may be behind `size`")
     checkpoint: Note = Field(description="the newest that enough witnesses cosigned; empty while none is")
+
+
+class WitnessState(Model):
+    """A witness of the policy in force, as this node knows it."""
+
+    name: str = Field(examples=["university"])
+    key: str = Field(description="its verifier key (C2SP vkey)")
+    url: str = Field(description="where this node asks it; empty when it does not")
+    cosigned_size: int = Field(description="leaves under its newest cosignature; 0: none")
+    cosigned_s: int = Field(description="time in it, seconds since 1970 UTC")
+    trouble: str = Field(description="why it does not cosign now; empty when it does", examples=["SILENT"])
+    what: str = Field(description="the same in words")
+    failures: int = Field(description="times in a row")
+
+
+class Witnesses(Model):
+    """How far publication is."""
+
+    signed_size: Size
+    published_size: int = Field(description="leaves under the newest published checkpoint; 0: none yet")
+    asked: bool = Field(description="whether a witness policy is in force")
+    witnesses: list[WitnessState]
+
+
+def witnesses(now: Cosigning) -> Witnesses:
+    return Witnesses(
+        signed_size=now.signed,
+        published_size=now.published,
+        asked=now.asked,
+        witnesses=[
+            WitnessState(
+                name=one.name,
+                key=one.key,
+                url=one.url,
+                cosigned_size=one.size,
+                cosigned_s=one.time_s,
+                trouble="" if one.trouble is None else str(one.trouble),
+                what=one.what,
+                failures=one.failures,
+            )
+            for one in now.witnesses
+        ],
+    )
 
 
 class InclusionAnswer(Model):

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import OrderedDict
 from collections.abc import Callable
+from typing import Final
 
 from node.cosigning.witnessed import Witnessed
 from node.ledger_copy import LedgerCopy
 from node.metrics import Metrics
 from node.publish import Published
+
+_MOST_TIMED: Final = 1_024
 
 
 class Releases:
@@ -23,6 +28,7 @@ class Releases:
         self._loop = asyncio.get_running_loop()
         self._stopping = stopping
         self._waiting: set[asyncio.Future[None]] = set()
+        self._unpublished: OrderedDict[int, float] = OrderedDict()
         self._size = copy.published.size
         self._tell_metrics(copy.published)
         if copy.witnessed.newest is not None:
@@ -65,12 +71,20 @@ class Releases:
         self._metrics.block_leaves.observe(published.size - self._size)
         self._size = published.size
         self._tell_metrics(published)
+        newest = self._copy.witnessed.newest
+        if newest is None or newest.size < published.size:
+            self._unpublished[published.size] = time.monotonic()
+            if len(self._unpublished) > _MOST_TIMED:
+                self._unpublished.popitem(last=False)
         if self._waiting:
             self._loop.call_soon_threadsafe(self.wake)
 
     def _published(self, published: Witnessed) -> None:
         """Called on the thread that brought the last cosignature."""
         self._metrics.published_size.set(published.size)
+        released = self._unpublished.pop(published.size, None)
+        if released is not None:
+            self._metrics.publication_seconds.observe(time.monotonic() - released)
         if self._waiting:
             self._loop.call_soon_threadsafe(self.wake)
 

@@ -19,6 +19,8 @@ import structlog
 from node.clock import SystemClock
 from node.config import UNLIMITED, Address, Settings
 from node.copying.mirror import Mirror
+from node.cosigning.collector import Collector
+from node.cosigning.health import WitnessMetrics, cosigning_of
 from node.disk import free_bytes
 from node.doors.forward import Forward
 from node.doors.grpc_api import SERVICE, SOFTWARE_VERSION, GrpcServer, LedgerServicer
@@ -107,7 +109,7 @@ class Served:
     says why no submission is taken (None: one is), which the health service says too, unless
     ``always_healthy``. ``usage``: of the envelopes held. ``mirror`` is there for a mirror, ``forward`` and
     ``cluster`` for a member of a cluster, which may not lead. ``receipts``: for a node that signs any;
-    ``behind`` says why its copy may not be the newest there is.
+    ``behind`` says why its copy may not be the newest there is. ``collector``: of a node that asks witnesses.
     """
 
     copy: LedgerCopy
@@ -122,6 +124,7 @@ class Served:
     cluster: Callable[[], ledger_pb2.GetClusterResponse] | None = None
     receipts: ReceiptSigning | None = None
     behind: Callable[[], str] = lambda: ""
+    collector: Collector | None = None
 
 
 @contextlib.asynccontextmanager
@@ -167,7 +170,19 @@ async def serve(doors: Doors, served: Served) -> AsyncIterator[LedgerServicer]:
     portable = PortableProofs(
         served.copy, reads, served.receipts, doors.resources_url, SystemClock().now_ms, served.behind
     )
-    app = make_app(reads, inquiries, Resources(served.copy, reads), metrics, unready, portable, served.mirror)
+    collector = served.collector
+    cosigning = partial(cosigning_of, served.copy) if collector is None else collector.cosigning
+    metrics.registry.register(WitnessMetrics(cosigning))
+    app = make_app(
+        reads,
+        inquiries,
+        Resources(served.copy, reads),
+        metrics,
+        unready,
+        portable,
+        cosigning,
+        served.mirror,
+    )
     http_server = HttpServer(Edge(app, metrics, limits), settings.http_limits, doors.tls)
     await grpc_server.set_serving(True)
     await grpc_server.start(servicer(limits, writes))

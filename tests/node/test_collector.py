@@ -12,7 +12,7 @@ import pytest
 
 from ledger.changes import WitnessPolicyChanged
 from ledger.checkpoints import log_key
-from ledger.cosignatures import verify_cosignatures
+from ledger.cosignatures import cosign, verify_cosignatures
 from ledger.notes import parse_note
 from ledger.witnessing import SIZE_TYPE
 from node.cosigning.answers import MAX_ANSWER, Trouble
@@ -25,7 +25,6 @@ from tests.witnesses import (
     FakeWitness,
     Lie,
     Request,
-    cosign,
     cosigned,
     cosigner,
     cosigner_key,

@@ -15,6 +15,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from node.cluster.cluster_metrics import ClusterMetrics, MemberGauges
+from node.cosigning.health import Cosigning, WitnessMetrics
 from node.metrics import Gauges, Metrics, MirrorGauges
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -37,6 +38,7 @@ def exported() -> set[str]:
     member: Any = SimpleNamespace(leads=False, alarm_reason="", replica=replica)
     rounds: Any = SimpleNamespace(peers={}, etcd={})
     metrics.registry.register(MemberGauges(ClusterMetrics(metrics), member, rounds))
+    metrics.registry.register(WitnessMetrics(lambda: Cosigning(0, 0, True, ())))
     return names_of(metrics.registry)
 
 
