@@ -73,6 +73,11 @@ def parse_any_checkpoint(text: bytes) -> Checkpoint:
     return parse_checkpoint(b"\n".join(lines[:3]) + b"\n")
 
 
+def has_extensions(text: bytes) -> bool:
+    """Whether a checkpoint that :func:`parse_any_checkpoint` has read has more than its three lines."""
+    return text.count(b"\n") > 3
+
+
 def parse_known_size(data: bytes) -> int:
     """The size in the body of a 409. NoteFormatError for anything else."""
     matched = _OLD.fullmatch(b"old " + data[:-1]) if data.endswith(b"\n") and len(data) <= 20 else None

@@ -37,6 +37,7 @@ from tools.witness.known_logs import KnownLogs
 from tools.witness.logs import WitnessedLog
 from tools.witness.metrics import WitnessMetrics
 from tools.witness.refusals import (
+    BodyTooLong,
     Caught,
     Inconsistent,
     Malformed,
@@ -169,7 +170,11 @@ class Door:
             _log.info("refused", origin=origin, code=error.code, reason=str(error))
         if isinstance(error, Stale):
             return Answer(error.status, SIZE_TYPE, b"%d\n" % error.known_size)
-        headers = {"retry-after": str(error.retry_s)} if isinstance(error, NotNow) else None
+        headers: Headers = {}
+        if isinstance(error, NotNow):
+            headers["retry-after"] = str(error.retry_s)
+        if isinstance(error, BodyTooLong):
+            headers["connection"] = "close"
         return Answer(error.status, TEXT, f"{error}\n".encode(errors="replace"), headers)
 
     # --- reading -------------------------------------------------------------------------------
@@ -234,24 +239,24 @@ def parse(body: bytes) -> Asked:
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body. Raises Malformed, as soon as it is known to be too long or does not come."""
+    """The whole body. Raises BodyTooLong, as soon as it is known to be too long or does not come."""
     said = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
     if said.isdigit() and int(said[:20]) > MAX_ADD_CHECKPOINT:
-        raise Malformed(f"at most {MAX_ADD_CHECKPOINT} bytes are read", where=ADD_CHECKPOINT)
+        raise BodyTooLong(f"at most {MAX_ADD_CHECKPOINT} bytes are read", where=ADD_CHECKPOINT)
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_S):
             while True:
                 message = await receive()
                 if message["type"] != "http.request":
-                    raise Malformed("the connection ended in the middle", where=ADD_CHECKPOINT)
+                    raise BodyTooLong("the connection ended in the middle", where=ADD_CHECKPOINT)
                 body += message.get("body", b"")
                 if len(body) > MAX_ADD_CHECKPOINT:
-                    raise Malformed(f"at most {MAX_ADD_CHECKPOINT} bytes are read", where=ADD_CHECKPOINT)
+                    raise BodyTooLong(f"at most {MAX_ADD_CHECKPOINT} bytes are read", where=ADD_CHECKPOINT)
                 if not message.get("more_body", False):
                     return bytes(body)
     except TimeoutError:
-        raise Malformed(f"not all of it came within {BODY_S:.0f} s", where=ADD_CHECKPOINT) from None
+        raise BodyTooLong(f"not all of it came within {BODY_S:.0f} s", where=ADD_CHECKPOINT) from None
 
 
 async def _send(send: Send, answer: Answer, *, body: bool) -> None:

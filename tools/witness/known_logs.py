@@ -156,6 +156,6 @@ class KnownLogs:
 def _joined(known: WitnessedLog | None, told: WitnessedLog) -> WitnessedLog:
     if known is None:
         return told
-    if told.ledger is not None:
-        return replace(told, url=told.url or known.url, off=known.off, caught=known.caught)
-    return merged([known, told])[0]
+    joined = merged([known, told])[0] if told.ledger is None else told
+    # Whoever switched a log off does not find it on again because a list was read once more.
+    return replace(joined, url=told.url or known.url, off=known.off, caught=known.caught)

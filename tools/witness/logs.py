@@ -22,7 +22,9 @@ from typing import Final
 from ledger.checkpoints import check_origin
 from ledger.errors import CheckpointUntrusted, FormatError, TooLarge, TrustFormatError
 from ledger.notes import Note, NoteSignature, SignatureType, VerifierKey, known_signatures, verify_text
+from ledger.subtrees import verify_tree
 from ledger.trust import MAX_TRUST, Trust, TrustedLedger, parse_trust
+from ledger.witnessing import has_extensions, parse_any_checkpoint
 from tools.errors import Usage
 from tools.files import read_file
 
@@ -67,18 +69,28 @@ class WitnessedLog:
         if self.ledger is not None:
             size = self.ledger.open(note.encode()).checkpoint.size
             return tuple(line for line, _ in known_signatures(note, self.ledger.keys_at(size)))
-        signed = known_signatures(note, self.keys)
+        signed = known_signatures(note, self._able(note))
         if not signed:
             raise CheckpointUntrusted("no trusted key of the log signed it", where=self.origin)
+        head = parse_any_checkpoint(note.text)
         for signature, key in signed:
-            verify_text(key, note.text, signature.blob)
+            if key.type is SignatureType.ML_DSA_44:
+                verify_tree(key, signature.blob, head.origin, head.size, head.root)
+            else:
+                verify_text(key, note.text, signature.blob)
         return tuple(signature for signature, _ in signed)
+
+    def _able(self, note: Note) -> tuple[VerifierKey, ...]:
+        """The keys whose signature covers all that is cosigned: with ML-DSA-44 not lines after the third."""
+        if not has_extensions(note.text):
+            return self.keys
+        return tuple(key for key in self.keys if key.type is SignatureType.ED25519)
 
 
 def log_key(vkey: str) -> VerifierKey:
     """The key of a log. FormatError for anything else."""
     key = VerifierKey.parse(vkey)
-    if key.type is not SignatureType.ED25519:
+    if key.type not in (SignatureType.ED25519, SignatureType.ML_DSA_44):
         raise FormatError(f"a key of type {key.type:02x} signs no checkpoints", where=key.name)
     return key
 
@@ -137,9 +149,7 @@ def merged(logs: Sequence[WitnessedLog]) -> tuple[WitnessedLog, ...]:
     for log in logs:
         known = found.get(log.origin, WitnessedLog(log.origin, ()))
         keys = (*known.keys, *(key for key in log.keys if key not in known.keys))
-        found[log.origin] = WitnessedLog(
-            log.origin, keys, log.url or known.url, log.ledger or known.ledger, known.off, known.caught
-        )
+        found[log.origin] = WitnessedLog(log.origin, keys, log.url or known.url, log.ledger or known.ledger)
     if len(found) > MAX_LOGS:
         raise TooLarge(f"more than {MAX_LOGS} logs", where="list of logs")
     return tuple(found.values())

@@ -21,6 +21,10 @@ class Malformed(Refusal):
     status = 400
 
 
+class BodyTooLong(Malformed):
+    """The request's body is too long, or does not come: the connection is of no more use."""
+
+
 class Untrusted(Refusal):
     """No trusted key of the log signed it, or a line of one of them does not verify."""
 

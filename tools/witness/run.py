@@ -129,7 +129,7 @@ async def start_witness(
             clock_is_right=settings.clock_is_right,
             max_group=settings.max_group,
         )
-        vkeys = tuple(witness_key(one.name, one.signer.public_key).format() for one in named)
+        vkeys = tuple(vkey_of(one) for one in named)
         about = {"witness": mark.identity.key.name, "vkeys": list(vkeys), "audits": mark.identity.audits}
         auditing = None
         if mark.identity.audits:
@@ -161,6 +161,11 @@ async def start_witness(
             if auditing is not None:
                 await asyncio.to_thread(auditing.stop)
     _log.info("stopped")
+
+
+def vkey_of(signer: NamedSigner) -> str:
+    """How policies name a witness's key."""
+    return witness_key(signer.name, signer.signer.public_key, signer.signer.algorithm).format()
 
 
 def _named(mark: Mark, signers: Sequence[Signer]) -> tuple[NamedSigner, ...]:

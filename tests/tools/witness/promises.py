@@ -22,12 +22,19 @@ class Promises:
     """Every cosignature that came out of one witness, of all its lives, in the order of its coming."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._all: dict[str, list[Let]] = {}
 
     def heard(self, log: SomeLog, size: int, time_s: int) -> None:
-        with self._lock:
+        with self._changed:
             self._all.setdefault(log.origin, []).append(Let(log, size, time_s))
+            self._changed.notify_all()
+
+    def wait_for(self, more: int) -> None:
+        """Wait until so many more have come."""
+        with self._changed:
+            enough = self.count + more
+            assert self._changed.wait_for(lambda: self.count >= enough, 120)
 
     @property
     def count(self) -> int:

@@ -17,6 +17,7 @@ import httpx
 
 from ledger.cosignatures import Cosignature, verify_cosignatures, witness_key
 from ledger.notes import Note, VerifierKey, parse_note, parse_signatures
+from ledger.signatures import Signer
 from ledger.trust import TrustedLedger
 from ledger.witnessing import ADD_CHECKPOINT
 from node.clock import Clock
@@ -28,6 +29,7 @@ from tools.witness.heads import HeadStore
 from tools.witness.logs import WitnessedLog
 from tools.witness.mark import Identity, Mark
 from tools.witness.run import RunningWitness, WitnessSettings, start_witness
+from transport.certificates import TlsFiles
 
 NAME = "witness.example/w1"
 
@@ -41,7 +43,12 @@ class Witness:
 
     def ask(self, body: bytes) -> httpx.Response:
         """POST a body to add-checkpoint."""
-        return httpx.post(f"{self.url}/{ADD_CHECKPOINT}", content=body, timeout=30)
+        # Without TLS there is nothing to verify, and reading the authorities takes longer than the call.
+        return httpx.post(f"{self.url}/{ADD_CHECKPOINT}", content=body, timeout=30, verify=False)
+
+    def get(self, path: str) -> httpx.Response:
+        """GET a path."""
+        return httpx.get(f"{self.url}{path}", timeout=30, verify=False)
 
     def cosign(self, log: SomeLog, old: int, new: int) -> Cosignature:
         """Have a log's checkpoint cosigned; what came back, verified."""
@@ -92,11 +99,14 @@ def witness(
     max_group: int | None = None,
     auditors: Callable[[TrustedLedger, str], Auditor] | None = None,
     audit_wait_s: float | None = None,
+    further: Sequence[Signer] = (),
+    tls: TlsFiles | None = None,
 ) -> Iterator[tuple[Witness, RunningWitness]]:
     """A witness in this process, on a loop in a thread of its own; the same again for the same ``root``."""
     chosen = settings(root, logs, audits=auditors is not None)
     if max_group is not None:
         chosen = replace(chosen, max_group=max_group)
+    chosen = replace(chosen, tls=tls)
     if audit_wait_s is not None:
         chosen = replace(chosen, audit_wait_s=audit_wait_s)
     started: Future[RunningWitness] = Future()
@@ -105,7 +115,7 @@ def witness(
 
     async def serve() -> None:
         async with start_witness(
-            chosen, [signer(NAME)], clock=clock, store=store, auditors=auditors
+            chosen, [signer(NAME), *further], clock=clock, store=store, auditors=auditors
         ) as running:
             started.set_result(running)
             await stop.wait()

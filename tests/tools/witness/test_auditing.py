@@ -132,9 +132,9 @@ def test_a_log_that_is_caught_is_cosigned_no_more_until_somebody_says_so(
         auditor.found = None
         assert found.ask(LOG.request(5, 9)).status_code == 422
         assert found.ask(LOG.request(5, 5)).status_code == 422, "its old head is not refreshed either"
-        (shown,) = httpx.get(f"{found.url}/logs").json()["logs"]
+        (shown,) = found.get("/logs").json()["logs"]
         assert (shown["size"], "breaks the rules" in shown["caught"]) == (5, True)
-        assert 'sudur_witness_refused_total{reason="CAUGHT"} 3.0' in httpx.get(f"{found.url}/metrics").text
+        assert 'sudur_witness_refused_total{reason="CAUGHT"} 3.0' in found.get("/metrics").text
     with told(tmp_path, 30) as (found, auditor):
         auditor.go.set()
         assert found.ask(LOG.request(5, 9)).status_code == 422, "a restart forgets nothing"
@@ -187,11 +187,11 @@ def test_it_replays_what_a_node_serves_before_it_cosigns(tmp_path: Path) -> None
             answer = found.ask(format_add_checkpoint(0, [], note))
             assert answer.status_code == 200, answer.text
             found.verified(note, answer.content)
-            told_ = httpx.get(f"{found.url}/logs").json()
+            told_ = found.get("/logs").json()
             assert told_["audits"] is True
             assert told_["logs"][0]["size"] == checkpoint.size
             assert f'audited_size{{origin="{checkpoint.origin}"}} {float(checkpoint.size)}' in (
-                httpx.get(f"{found.url}/metrics").text
+                found.get("/metrics").text
             )
         finally:
             ended = found.stop()

@@ -145,7 +145,7 @@ def test_what_is_answered_is_the_witnesss_own_lines_alone(served: Witness) -> No
     assert only.name == NAME
     assert answer.content.startswith("— ".encode())
     assert served.verified(note, answer.content).time_s > 1_700_000_000
-    kept = httpx.get(f"{served.url}/{sha256(LOG.origin.encode()).hexdigest()}/checkpoint")
+    kept = served.get(f"/{sha256(LOG.origin.encode()).hexdigest()}/checkpoint")
     assert [line.name for line in parse_note(kept.content).signatures] == [LOG.origin, NAME]
 
 
@@ -160,6 +160,6 @@ def test_other_methods_and_paths(served: Witness) -> None:
     for method in ("GET", "PUT", "DELETE", "HEAD"):
         answer = httpx.request(method, f"{served.url}/add-checkpoint")
         assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
-    assert httpx.get(f"{served.url}/").status_code == 404
+    assert served.get("/").status_code == 404
     assert httpx.post(f"{served.url}/logs").status_code == 405
-    assert httpx.get(f"{served.url}/{'0' * 64}/checkpoint").status_code == 404
+    assert served.get(f"/{'0' * 64}/checkpoint").status_code == 404
