@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ledger.checkpoints import log_key
 from ledger.cosignatures import cosign
-from ledger.notes import NamedSigner, VerifierKey, parse_note
+from ledger.notes import NamedSigner, parse_note
 from ledger.resources import CHECKPOINT, checkpoint_path
 from ledger.rules import apply
 from ledger.signatures import Signer
@@ -29,7 +30,7 @@ def served(
         static.signers = [
             by_key[key.vkey]
             for key in transition.state.registry.ledger.log_keys
-            if key.vkey in by_key and (key.last_size is None or size <= key.last_size)
+            if key.vkey in by_key and key.may_sign(size)
         ]
         copy.apply(transition)
         static.add(transition)
@@ -45,6 +46,4 @@ def served(
 
 
 def _vkey(origin: str, one: Signer) -> str:
-    from ledger.notes import SignatureType
-
-    return VerifierKey(origin, SignatureType.ED25519, one.public_key).format()
+    return log_key(origin, one.public_key, one.algorithm).format()
