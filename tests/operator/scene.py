@@ -39,14 +39,14 @@ class Scene:
         draft.add_submission(self.revocation())
         self.books.seal(draft)
 
-    def forged(self, keys: Keys) -> tuple[Document, Submission]:
+    def forged(self, keys: Keys, claimed_ms: int | None = None) -> tuple[Document, Submission]:
         """A document that the agency never issued, and a submission of it by these keys."""
         document = Document.build(
             1, self.issued.type, [Field.text("holder", "a forger"), Field.text("expires", "")]
         )
         commitment = document.commitment(self.books.genesis, SEED)
         leaf = Issue(1, self.issued.type, Basis.ORIGINAL, commitment).encode()
-        return document, self.books.submission(1, [leaf], keys=keys)
+        return document, self.books.submission(1, [leaf], keys=keys, claimed_ms=claimed_ms)
 
     def forge_with_own_key(self) -> tuple[Document, int]:
         """Put the operator's own key into the registry root, and issue with it; (document, its index)."""
@@ -68,6 +68,14 @@ class Scene:
         static = resources or self.books.static
         builder = ReceiptBuilder(static, self.books.trusted(), static.fetch("checkpoint"))
         return builder.build(document.disclose(SEED, frozenset()), index)
+
+    def look(self, document: Document, index: int) -> str:
+        """Of a document at an index: the verdict's word; CANNOT_TELL and why, when no receipt can be made."""
+        try:
+            receipt = self.receipt_at(document, index)
+        except SudurError as error:
+            return f"CANNOT_TELL {error.code}"
+        return self.verdict(receipt)
 
     def verdict(
         self, receipt: Receipt | None = None, *, now_ms: int | None = None, max_age_s: int | None = None

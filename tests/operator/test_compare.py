@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from ledger import changes
+from ledger.changes import LEDGER
 from ledger.checkpoints import Checkpoint, sign_checkpoint
 from ledger.resources import CHECKPOINT
 from tests.ledger.issued import Issued
@@ -117,6 +119,18 @@ def test_two_nodes_with_two_histories(longer: int, ask: Asking) -> None:
     (file,) = asked.evidence
     ask.proves(file, "was not honest (fork)")
     assert Path(file).parent == asked.directory / "evidence"
+
+
+def test_a_mirror_is_shown_another_policy(ask: Asking) -> None:
+    """The ledger record says to some that no witness is needed: it is under the seal, so it is a fork."""
+    one, other = books(), books()
+    asks = changes.WitnessPolicyChanged(policy(1, "one"))
+    one.change(LEDGER, asks)
+    other.change(LEDGER, changes.WitnessPolicyChanged(policy(1, "the-operators-own")))
+    with node(one) as here, node(other) as there:
+        asked = ask(one, here, there)
+    assert asked.code == 1
+    ask.proves(asked.evidence[0], "fork")
 
 
 def test_a_witness_was_shown_another_history(ask: Asking) -> None:

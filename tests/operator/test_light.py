@@ -5,6 +5,7 @@ Where it accepts, the same test shows the evidence that an auditor makes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,9 @@ import pytest
 from ledger import changes
 from ledger.changes import Subject
 from ledger.checkpoints import Checkpoint, sign_checkpoint
+from ledger.documents import Document
+from ledger.errors import CheckpointUntrusted
+from ledger.evidence import Evidence, Fork
 from ledger.evidence_making import prove_fork, prove_leaf
 from ledger.evidence_verdict import verify_evidence
 from ledger.hashing import leaf_hash
@@ -21,11 +25,14 @@ from ledger.resources import (
     CHECKPOINT,
     registry_record_path,
     status_chunk_path,
+    status_events_path,
 )
+from ledger.signing_policy import KindPolicy, SigningPolicy
 from ledger.status import EMPTY_CHUNK, compress_chunk
-from ledger.submissions import SubmissionLeaf
+from ledger.submissions import Submission, SubmissionLeaf
 from ledger.tiles import encode_bundle, parse_bundle
-from tests.ledger.world import signer
+from ledger.trust import Trust
+from tests.ledger.world import entitlement, signer, status
 from tests.operator.cheating import Books, accusation
 from tests.operator.scene import Scene
 from tests.witnesses import policy
@@ -155,6 +162,78 @@ def test_an_issuance_by_a_stolen_key(scene: Scene) -> None:
     proven(books, "KEY_STOLEN")
 
 
+def unregistered_key(scene: Scene) -> tuple[Document, Submission]:
+    return scene.forged({9: signer("the operator")})
+
+
+def kept_back(scene: Scene) -> tuple[Document, Submission]:
+    keys = {1: scene.books.keys[1][1]}
+    return scene.forged(keys, claimed_ms=scene.books.state.time_ms - 8 * 24 * HOUR_MS)
+
+
+def suspended(scene: Scene) -> tuple[Document, Submission]:
+    scene.books.change(Subject("agency", 1), changes.AgencySuspended())
+    return scene.forged({1: scene.books.keys[1][1]})
+
+
+def foreign_type(scene: Scene) -> tuple[Document, Submission]:
+    entitled = changes.AgencyEntitled(entitlement(types=(0,)))
+    scene.books.change(Subject("agency", 1), entitled)
+    return scene.forged({1: scene.books.keys[1][1]})
+
+
+def beyond_the_cap(scene: Scene) -> tuple[Document, Submission]:
+    capped = SigningPolicy({"issue.original": KindPolicy(cap=1)})
+    scene.books.change(
+        Subject("agency", 1), changes.AgencyEntitled(entitlement(types=(0, scene.issued.type), policy=capped))
+    )
+    return scene.forged({1: scene.books.keys[1][1]})
+
+
+@pytest.mark.parametrize(
+    ("attack", "verdict", "words"),
+    [
+        (unregistered_key, "CANNOT_TELL KEY_UNKNOWN", "KEY_UNKNOWN"),
+        (kept_back, "GENUINE", "CLAIMED_TIME_OUTSIDE_WINDOW"),
+        (suspended, "NOT_ENTITLED", "AGENCY_SUSPENDED"),
+        (foreign_type, "NOT_ENTITLED", "TYPE_NOT_PERMITTED"),
+        (beyond_the_cap, "GENUINE", "DAILY_CAP"),
+    ],
+)
+def test_an_issuance_that_the_rules_refuse(
+    scene: Scene, attack: Callable[[Scene], tuple[Document, Submission]], verdict: str, words: str
+) -> None:
+    """Signed by the agency or not: what a light client checks by itself, and what it leaves to auditors."""
+    document, submission = attack(scene)
+    draft = scene.books.lawless()
+    at = draft.force_submission(submission)
+    scene.books.seal_lawless(draft)
+    assert scene.look(document, at + 1) == verdict
+    if attack is not beyond_the_cap:  # counting takes a replay
+        proven(scene.books, words)
+
+
+def test_a_record_that_no_submission_covers(scene: Scene) -> None:
+    document, submission = scene.forged({1: signer("the operator")})
+    draft = scene.books.lawless()
+    at = draft.force(submission.records)
+    scene.books.seal_lawless(draft)
+    assert scene.look(document, at) == "CANNOT_TELL PROOF_INVALID"
+    proven(scene.books, "cannot stand here")
+
+
+def test_a_document_issued_twice(scene: Scene) -> None:
+    """The agency's officer signs it again, and the operator lets it pass."""
+    document, keys = scene.issued.document, {1: scene.books.keys[1][1]}
+    draft = scene.books.lawless()
+    again = scene.books.submission(1, [scene.receipt.issue.leaf], keys=keys)
+    at = draft.force_submission(again)
+    scene.books.seal_lawless(draft)
+    assert scene.look(document, at + 1) == "GENUINE"
+    assert scene.ask() == "GENUINE"
+    proven(scene.books, "DUPLICATE_ISSUE")
+
+
 def test_a_replayed_registry_change_lifts_a_suspension(scene: Scene) -> None:
     """The authority's old reinstatement is played again: light clients believe it, until an audit."""
     books, one = scene.books, Subject("agency", 1)
@@ -257,6 +336,35 @@ def test_a_bit_of_the_status_list_that_no_leaf_set(scene: Scene) -> None:
     proven(scene.books, "status_root")
 
 
+def test_a_revocation_left_out_of_the_list_of_events(scene: Scene) -> None:
+    """The list is a hint who revoked and when: without it the bits still say revoked."""
+    scene.revoke()
+    files = dict(scene.books.static.files)
+    files[status_events_path(0)] = b""
+    assert scene.ask(files.get) == "REVOKED"
+
+
+def test_a_revocation_that_the_agency_never_made(scene: Scene) -> None:
+    """The bits say revoked, and the STATUS is signed by no key of the agency: the client trusts neither."""
+    draft = scene.books.lawless()
+    forged = status(1, scene.index, scene.index, Status.REVOKED)
+    draft.force_submission(scene.books.submission(1, [forged], keys={1: signer("the operator")}))
+    scene.books.seal_lawless(draft)
+    assert scene.ask() == "NOT_IN_LEDGER"
+    proven(scene.books, "SIGNATURE_INVALID")
+
+
+def test_a_revocation_taken_back(scene: Scene) -> None:
+    """By the agency, against the rules, and with the operator's help."""
+    scene.revoke()
+    last = scene.books.size - 2
+    draft = scene.books.lawless()
+    draft.force_submission(scene.books.submission(1, [status(1, scene.index, last, Status.VALID)]))
+    scene.books.seal_lawless(draft)
+    assert scene.ask() == "GENUINE"
+    proven(scene.books, "STATUS_FINAL")
+
+
 # --- records, indexes, tiles -------------------------------------------------------------------
 
 
@@ -298,6 +406,25 @@ def test_a_head_by_an_unregistered_key(scene: Scene) -> None:
     head = books.opened().checkpoint
     files = {**books.static.files, CHECKPOINT: sign_checkpoint(head, [signer("another log key")])}
     assert scene.ask(files.get) == "CANNOT_TELL CHECKPOINT_UNTRUSTED"
+
+
+def test_a_head_by_a_retired_key(scene: Scene) -> None:
+    """The log's key ended, and who still has it signs on: whoever renewed the trust file knows, and an
+    evidence file made of such a head accuses nobody.
+    """
+    books = scene.books
+    old = books.opened()
+    (key,) = books.trusted().log_keys
+    ended = replace(books.trusted(), log_keys=(replace(key, last_size=books.size),))
+    books.idle()
+    with pytest.raises(CheckpointUntrusted, match="had ended"):
+        ended.open(books.static.checkpoint)
+    other = books.sign(Checkpoint(books.origin, books.size, bytes(32)))
+    fork = Evidence(None, Fork(books.static.checkpoint, other, bytes(32), ()))
+    assert verify_evidence(fork, books.trust()).kind == "fork"
+    with pytest.raises(CheckpointUntrusted, match="had ended"):
+        verify_evidence(fork, Trust((ended,)))
+    assert old.checkpoint.size == ended.log_keys[0].last_size
 
 
 def test_a_head_of_another_ledger_under_the_same_key(scene: Scene) -> None:
