@@ -29,7 +29,7 @@ from ledger.tiles import TILE_WIDTH, TileNodeReader, encode_bundle, entries_path
 from ledger.tree import Tree
 from ledger.trust import Trust, TrustedLedger
 from tests.ledger.static import StaticLedger
-from tests.ledger.world import ORIGIN, MemoryReader, World, log_key, signer
+from tests.ledger.world import ORIGIN, MemoryReader, World, issue, log_key, signer
 from tests.witnesses import cosigned
 
 
@@ -91,6 +91,10 @@ class Books(World):
             hashes = (*made.leaf_hashes[:-1], leaf_hash(leaf))
             made = replace(made, leaves=(*made.leaves[:-1], leaf), leaf_hashes=hashes)
         return self.commit(made)
+
+    def lawful_submission(self) -> None:
+        """One more document of agency 1."""
+        self.submit(1, [issue(1, f"lawful {self.size}")])
 
     # --- what the log says ---
 
