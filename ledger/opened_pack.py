@@ -5,6 +5,7 @@ What that checkpoint is worth on the day, by witnesses and age, is asked anew fo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from ledger.attribution import Sealed
@@ -126,16 +127,16 @@ class OpenedPack:
         how = f"its path leads to the root of its 256 leaves, at index {index}"
         return _agree(reached == root, index, how)
 
-    def check_leaves(self) -> int:
-        """Hold every run of leaf hashes against its root: half a microsecond a leaf. Returns how many runs.
+    def check_leaves(self, tick: Callable[[int], None] = lambda _: None) -> None:
+        """Hold every run of leaf hashes, if there are any, against its root: half a microsecond a leaf.
 
-        Raises PackFormatError.
+        ``tick`` is told of each run. Raises PackFormatError.
         """
         if self._leaves is None:
-            return 0
+            return
         for run, root in enumerate(split(self.pack.subtrees)):
             self._run(self._leaves, run, root)
-        return self.pack.full
+            tick(1)
 
     def _run(self, leaves: TileReader, run: int, root: bytes) -> tuple[bytes, ...]:
         hashes = leaves.tile(0, run, TILE_WIDTH)

@@ -79,6 +79,12 @@ class Delta:
 
     def encode(self) -> bytes:
         """Its bytes, without the leaf hashes that follow. Raises TooLarge."""
+        if len(self.statuses) > MAX_CHANGES:
+            raise TooLarge(
+                f"{len(self.statuses)} statuses have changed, a delta has at most {MAX_CHANGES}",
+                where=_WHAT,
+                fix="take a whole pack",
+            )
         records = b"".join(
             [
                 U8.pack(kind) + U32.pack(number) + U32.pack(len(record)) + record

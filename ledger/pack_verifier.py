@@ -19,6 +19,7 @@ from ledger.document_form import check_form, end_of
 from ledger.documents import Disclosure
 from ledger.errors import PackError, PackOfAnother, PathMissing, PolicyUnmet, SudurError, UnknownType
 from ledger.judging import Asked, check_expected_type, judge, unchecked_files
+from ledger.left_open import LeftOpen
 from ledger.opened_pack import OpenedPack
 from ledger.receipts import Receipt
 from ledger.records import Issue, Status
@@ -28,19 +29,6 @@ from ledger.verdicts import Proven, Step, Verdict, VerdictCode
 from ledger.verifier import verify_receipt
 
 NO_SUBMISSION: Final = "offline: who signed it needs a network"
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOpen:
-    """What a network could still tell of a code: whether this leaf stands at its index, and who signed it.
-
-    It holds nothing of the document. ``expired``: it was past its day when it was looked at.
-    """
-
-    genesis: bytes
-    index: int
-    issue: bytes
-    expired: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +74,8 @@ class _Check:
             expires = None if definition is None else check_form(document.slots, definition)
         issue = code.issue(document, pack.pack.genesis)
         expired = expires is not None and self.asked.now_ms >= end_of(expires)
-        self._check_inclusion(issue, LeftOpen(pack.pack.genesis, code.index, issue.encode(), expired))
+        left = LeftOpen(pack.pack.genesis, code.index, issue.encode(), expired, self.asked.now_ms)
+        self._check_inclusion(issue, left)
         seal = pack.sealed.seal
         steps.passed(f"block {seal.block}, {moment(seal.time_ms)}")
         status = pack.status(code.index)

@@ -1,4 +1,4 @@
-"""SENDs and ANSWERs as of one checkpoint: each proven to be in the log, and signed by its agency's officers.
+"""ISSUEs, SENDs and ANSWERs as of one checkpoint: each proven to be in the log, and signed by its agency.
 
 An envelope's box says nothing of who made it, so whoever acts on a letter or a reply has to know whose
 record names it. That is proven here, as a receipt proves an ISSUE.
@@ -9,16 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from ledger.attribution import Attribution, Sealed, check_entitlement, check_signers, check_submission
+from ledger.attribution import (
+    Attribution,
+    Sealed,
+    check_entitlement,
+    check_signers,
+    check_submission,
+    check_type_permitted,
+)
 from ledger.errors import ProofInvalid
 from ledger.exchanges import SEND_ROLES
 from ledger.leaves import NONE
 from ledger.proven_registry import ProvenRegistry
-from ledger.records import Answer, Send
-from ledger.signing_policy import RECORD_KINDS, RecordKind
+from ledger.records import Answer, Issue, Send
+from ledger.signing_policy import ISSUE_KINDS, RECORD_KINDS, RecordKind
 from ledger.submissions import SubmissionLeaf
 
-_R = TypeVar("_R", Send, Answer)
+_R = TypeVar("_R", Issue, Send, Answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +60,16 @@ class ProvenRecords:
         if record.follows != NONE and record.follows < index:
             earlier = Send.decode(self.registry.log.leaf(record.follows).leaf)
             if record.agency not in self.heirs(earlier.agency):
-                return self._proven(index, record, None)
-        return self._proven(index, record, role)
+                return self._proven(index, record, None, RECORD_KINDS[record.TYPE])
+        return self._proven(index, record, role, RECORD_KINDS[record.TYPE])
+
+    def issue(self, index: int) -> Logged[Issue]:
+        """The ISSUE at an index. Raises TypeNotPermitted too."""
+        record = Issue.decode(self.registry.log.leaf(index).leaf)
+        found = self._proven(index, record, "issue", ISSUE_KINDS[record.basis])
+        # No REGISTRY leaf stands between a SUBMISSION and its records: both stand under the same registry.
+        check_type_permitted(self.registry.agency(record.agency), record.document_type, index)
+        return found
 
     def answer(self, index: int, subject: int) -> Logged[Answer]:
         """The ANSWER at an index, to the SEND at ``subject``, by whoever had to answer that."""
@@ -64,7 +79,7 @@ class ProvenRecords:
         send = Send.decode(self.registry.log.leaf(subject).leaf)
         if record.agency not in self.heirs(send.recipient):
             raise ProofInvalid(f"leaf {index} is not the answer of agency {send.recipient}")
-        return self._proven(index, record, None)
+        return self._proven(index, record, None, RECORD_KINDS[record.TYPE])
 
     def heirs(self, agency: int) -> tuple[int, ...]:
         """An agency, its successor, that one's successor, and so on. Raises UnknownAgency."""
@@ -73,7 +88,7 @@ class ProvenRecords:
             found.append(heir)
         return tuple(found)
 
-    def _proven(self, index: int, record: _R, role: str | None) -> Logged[_R]:
+    def _proven(self, index: int, record: _R, role: str | None, kind: RecordKind) -> Logged[_R]:
         registry = self.registry
         leaf = registry.log.leaf(index)
         submission = registry.log.submission_over(index)
@@ -82,5 +97,4 @@ class ProvenRecords:
         proofs = Attribution(leaf, submission, registry.agency_proof(record.agency), keys)
         head = check_submission(leaf, submission, record.agency, self._sealed)
         signed = check_signers(proofs, head, registry.ledger.records, self._sealed)
-        kind: RecordKind = RECORD_KINDS[record.TYPE]
         return Logged(index, record, head.claimed_ms, check_entitlement(signed, index, role, kind))

@@ -26,6 +26,7 @@ from ledger.receipts import (
     RegistryProof,
 )
 from ledger.records import Attest, Issue, Status, StatusChange
+from ledger.registry_records import TypeRecord
 from ledger.resources import Resources, SubjectEvents
 from ledger.signing_policy import RECORD_KINDS
 from ledger.submissions import SubmissionLeaf
@@ -56,10 +57,32 @@ class ReceiptBuilder:
         commitments. Raises CommitmentMismatch when a leaf is another document's, ProofInvalid when what
         was fetched does not agree with the checkpoint.
         """
-        issue = self._log.leaf(index)
-        record = Issue.decode(issue.leaf)
+        record = self.issue(index)
         if record.commitment != document.commitment(self._ledger.genesis):
             raise CommitmentMismatch(f"leaf {index} is of another document")
+        return self.prove(document, index, attestations)
+
+    @property
+    def size(self) -> int:
+        return self._log.size
+
+    def issue(self, index: int) -> Issue:
+        """The ISSUE at an index, proven. Raises LeafFormatError when that is another leaf, OutOfRange."""
+        return Issue.decode(self._log.leaf(index).leaf)
+
+    def definition(self, number: int) -> TypeRecord | None:
+        """A document type, proven; None for type 0. Raises UnknownType."""
+        return self._registry.type(number) if number else None
+
+    def prove(
+        self,
+        document: Disclosure,
+        index: int,
+        attestations: Mapping[int, Disclosure | None] = NO_ATTESTATIONS,
+    ) -> Receipt:
+        """As :meth:`build`, but for any document: whether it is the one that was logged, a verifier says."""
+        issue = self._log.leaf(index)
+        record = Issue.decode(issue.leaf)
         submission = self._log.submission_over(index)
         head = SubmissionLeaf.decode(submission.head.leaf)
         registry = self._registry

@@ -31,6 +31,7 @@ from tools.errors import EXIT_CANNOT_TELL, EXIT_OK, EXIT_USAGE, exit_code
 from tools.figures import figures
 from tools.lookup import lookup
 from tools.options import use_tls
+from tools.pack import commands as pack
 from tools.portable.check_command import verify_proof
 from tools.portable.export_command import export
 from tools.registry import authority_commands as authority
@@ -65,6 +66,7 @@ app.command(name="verify-evidence")(verify_evidence_file)
 app.command()(lookup)
 app.command()(figures)
 app.add_typer(audit.app, name="audit")
+app.add_typer(pack.app, name="pack")
 app.add_typer(log.app, name="log")
 app.add_typer(registry.app, name="registry")
 app.add_typer(witness.app, name="witness")

@@ -11,7 +11,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -50,8 +50,13 @@ def read_file(path: Path, limit: int, *, pipe_okay: bool = False) -> bytes:
 
 def write_file(path: Path, data: bytes, mode: int = PRIVATE) -> None:
     """Put ``data`` in place of whatever is there, at once and durably. Raises FileProblem."""
+    write_parts(path, (data,), mode)
+
+
+def write_parts(path: Path, parts: Iterable[bytes], mode: int = PRIVATE) -> None:
+    """The same for what does not fit into memory. What ``parts`` raises leaves the old file in its place."""
     try:
-        temporary = _write_beside(path, data, mode)
+        temporary = _write_beside(path, parts, mode)
         try:
             temporary.replace(path)
         except OSError:
@@ -65,7 +70,7 @@ def write_file(path: Path, data: bytes, mode: int = PRIVATE) -> None:
 def write_new_file(path: Path, data: bytes, mode: int = PRIVATE) -> None:
     """Like :func:`write_file`, but never over an existing file. Raises NameTaken, FileProblem."""
     try:
-        temporary = _write_beside(path, data, mode)
+        temporary = _write_beside(path, (data,), mode)
         try:
             os.link(temporary, path)  # unlike a rename, it fails when the name is taken
         finally:
@@ -153,16 +158,17 @@ def reason(error: OSError) -> str:
     return error.strerror or type(error).__name__
 
 
-def _write_beside(path: Path, data: bytes, mode: int) -> Path:
+def _write_beside(path: Path, parts: Iterable[bytes], mode: int) -> Path:
     # A name of its own, since the wanted one may have all the 255 bytes that a name can have.
     temporary = path.with_name(f".{secrets.token_hex(12)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     return temporary

@@ -1,7 +1,8 @@
-"""``sudur verify``: a receipt, and the files that came with it, against a trust file."""
+"""``sudur verify``: a receipt or a code, and the files that came with it, against a trust file."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 from ledger.attestations import WantedAttestation
 from ledger.errors import ReceiptFormatError, SudurError, TrustFormatError
+from ledger.judging import Asked
 from ledger.receipts import MAX_RECEIPT, parse_receipt
 from ledger.verdicts import Verdict, VerdictCode
 from ledger.verifier import verify_receipt
@@ -19,14 +21,19 @@ from tools.describe import verdict_json, verdict_text
 from tools.errors import FileProblem, Usage
 from tools.files import read_file
 from tools.options import Json_, TrustFile, static_resources
+from tools.pack.verifying import cannot_tell, is_code, judge_code, judge_receipt_with_pack, need_a_source
 from tools.pinning import load_trust
 from tools.receipt_renewal import attestation_kind, renewed
-from tools.ui import emit_json, say
+from tools.ui import emit_json, printable, say
 
 
 def verify(
-    receipt: Annotated[
-        Path, typer.Argument(metavar="RECEIPT", exists=True, dir_okay=False, help="A .receipt.json file.")
+    given: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECEIPT|CODE",
+            help="A .receipt.json file, or a code's digits; - reads either from standard input.",
+        ),
     ],
     trust: TrustFile,
     files: Annotated[
@@ -46,6 +53,23 @@ def verify(
         int | None,
         typer.Option("--type", metavar="T", min=0, max=65_535, help="The document type that it has to be."),
     ] = None,
+    pack: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PACK",
+            exists=True,
+            dir_okay=False,
+            help="Check against an offline pack, with no network: a code, or a receipt's status.",
+        ),
+    ] = None,
+    queue: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            dir_okay=False,
+            help="With --pack: keep here what only a network can tell, for sudur pack queue.",
+        ),
+    ] = None,
     attested: Annotated[
         list[str] | None,
         typer.Option(
@@ -58,13 +82,25 @@ def verify(
 ) -> None:
     """Say whether a document is genuine, in plain words; without --url, with no network at all.
 
+    A code needs --url or --pack. With --pack everything is as of the pack, and says so.
+
     Exit codes: 0 genuine; 1 not to be accepted (not genuine, revoked, expired …); 2 cannot tell; 64 wrong
     usage.
 
     Example: sudur verify birth.pdf.receipt.json birth.pdf --trust trust.json
+
+    Example: scanner | sudur verify - --pack ledger.pack --trust trust.json
     """
+    if url is not None and pack is not None:
+        raise Usage("either a node is asked or a pack", where="--pack", fix="leave out --url or --pack")
+    if queue is not None and pack is None:
+        raise Usage("only an offline check leaves something open", where="--queue", fix="give --pack")
+    if is_code(given):
+        need_a_source(url, pack)
+    elif given != "-" and not Path(given).exists():
+        raise Usage(f"{printable(given)!r} does not exist, and is no code", where="RECEIPT|CODE")
     wanted = [_wanted(one) for one in attested or ()]
-    verdict = judge(receipt, files or [], trust, max_age, url, expect_type, wanted)
+    verdict = judge(given, files or [], trust, max_age, url, expect_type, wanted, pack=pack, queue=queue)
     if as_json:
         emit_json(verdict_json(verdict))
     else:
@@ -73,29 +109,40 @@ def verify(
 
 
 def judge(
-    path: Path,
+    given: str,
     files: list[Path],
     trust_path: Path,
     max_age: int | None,
     url: str | None,
     expect_type: int | None,
     attested: Sequence[WantedAttestation] = (),
+    *,
+    pack: Path | None = None,
+    queue: Path | None = None,
 ) -> Verdict:
-    """The verdict on a receipt file; what cannot be read leads to CANNOT_TELL. Raises Usage only."""
+    """The verdict on a receipt's file or a code. What cannot be read leads to CANNOT_TELL.
+
+    Raises Usage, and what writing the queue raises.
+    """
+    now_ms = time.time_ns() // 1_000_000
     try:
         trust = load_trust(trust_path)
-        receipt = parse_receipt(read_file(path, MAX_RECEIPT + 1))
-        digests = [digest_file(file) for file in files]
+        data = _read(given)
+        asked = Asked(now_ms, tuple(map(digest_file, files)), expect_type, tuple(attested))
+        if isinstance(data, str):
+            return judge_code(data, trust, asked, max_age=max_age, url=url, pack=pack, queue=queue)
+        receipt = parse_receipt(data)
     except TrustFormatError as error:
-        return _cannot_tell(f"the trust file cannot be used: {error}")
+        return cannot_tell(f"the trust file cannot be used: {error}")
     except ReceiptFormatError as error:
-        return _cannot_tell(f"this is not a receipt, or it is cut short or damaged: {error}")
+        return cannot_tell(f"this is not a receipt, or it is cut short or damaged: {error}")
     except FileProblem as error:
-        return _cannot_tell(str(error))
-    now_ms = time.time_ns() // 1_000_000
+        return cannot_tell(str(error))
+    if pack is not None:
+        return judge_receipt_with_pack(receipt, trust, asked, max_age=max_age, pack=pack)
     if url is not None:
         verdict = verify_receipt(
-            receipt, trust, now_ms=now_ms, file_digests=digests, expected_type=expect_type
+            receipt, trust, now_ms=now_ms, file_digests=asked.file_digests, expected_type=expect_type
         )
         if verdict.proven is None and verdict.code is not VerdictCode.CANNOT_TELL:
             return verdict  # no news can mend it
@@ -103,16 +150,24 @@ def judge(
             with static_resources(url) as resources:
                 receipt = renewed(receipt, trust.ledger(receipt.genesis), resources)
         except SudurError as error:
-            return _cannot_tell(f"the status of now could not be had from {url}: {error}")
+            return cannot_tell(f"the status of now could not be had from {url}: {error}")
     return verify_receipt(
         receipt,
         trust,
         now_ms=now_ms,
         greatest_age_s=max_age,
-        file_digests=digests,
+        file_digests=asked.file_digests,
         expected_type=expect_type,
         attested=attested,
     )
+
+
+def _read(given: str) -> bytes | str:
+    """A receipt's bytes, or a code's text. Raises FileProblem."""
+    if given == "-":
+        data = sys.stdin.buffer.read(MAX_RECEIPT + 2)
+        return data if data.startswith(b"{") else data.decode("utf-8", "replace")
+    return given if is_code(given) else read_file(Path(given), MAX_RECEIPT + 1)
 
 
 def _wanted(text: str) -> WantedAttestation:
@@ -123,10 +178,3 @@ def _wanted(text: str) -> WantedAttestation:
             f"{text!a} names no agency by its number", where="--attested", fix="write it like translation:7"
         )
     return WantedAttestation(attestation_kind(kind, "--attested"), int(agency) if agency else None)
-
-
-def _cannot_tell(reason: str) -> Verdict:
-    """A verdict on something that no check could even begin on."""
-    return Verdict(
-        code=VerdictCode.CANNOT_TELL, reason=reason, steps=(), proven=None, origin=None, training=False
-    )

@@ -13,7 +13,7 @@ from ledger.documents import TYPE_FIELD, check_text
 from ledger.receipts import parse_receipt
 from ledger.records import Basis
 from ledger.signing_policy import ISSUE_KINDS
-from tools.agency import attest_command, four_eyes_commands, status_commands
+from tools.agency import attest_command, code_command, four_eyes_commands, status_commands
 from tools.agency.directory import AgencyDirectory
 from tools.agency.issuing import (
     Issuer,
@@ -321,6 +321,7 @@ for _command in (
     status_commands.supersede,
     status_commands.affirm,
     attest_command.attest,
+    code_command.code,
     request_commands.requests,
     inbox_commands.answer,
     circulate_commands.circulate,

@@ -1,0 +1,1 @@
+"""Offline packs: made, updated, verified, and what was left open settled."""
