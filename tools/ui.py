@@ -9,13 +9,23 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from ledger.canonical_json import Json
 from tools.errors import FileProblem, WrongPassphrase
@@ -83,6 +93,40 @@ def progress(description: str, total: int | None) -> Iterator[Callable[[int], No
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task(description, total=total)
         yield lambda more: shown.update(task, advance=more)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.0f}/s")
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A work whose end is known once it has begun. ``toward``: where it ends; ``moved``: so many more."""
+
+    toward: Callable[[int], None]
+    moved: Callable[[int], None]
+
+
+@contextmanager
+def stretch(description: str, done: int) -> Iterator[Stretch]:
+    """Show how far a long work is, how fast and how much longer, when somebody watches."""
+    if not sys.stderr.isatty():
+        yield Stretch(lambda _: None, lambda _: None)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=10) as shown:
+        task = shown.add_task(description, total=None, completed=done)
+        yield Stretch(
+            lambda total: shown.update(task, total=total),
+            lambda more: shown.update(task, advance=more),
+        )
 
 
 class Passphrase:

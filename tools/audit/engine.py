@@ -78,10 +78,11 @@ def wall_ms() -> int:
 class Watch:
     """Who is told of an audit's way, and may end it.
 
-    ``moved``: so many more leaves; ``block``: after each block, with the state as of it; ``stop``: whether to
-    end after the block.
+    ``toward``: the size it goes to; ``moved``: so many more leaves; ``block``: after each block, with the
+    state as of it; ``stop``: whether to end after the block.
     """
 
+    toward: Callable[[int], None] = lambda _: None
     moved: Callable[[int], None] = lambda _: None
     block: Callable[[State], None] = lambda _: None
     stop: Callable[[], bool] = lambda: False
@@ -110,6 +111,7 @@ class AuditedLog:
         except BaseException:
             self._index.close()
             raise
+        self._agreed: set[bytes] = set()
         self.tiles = ServedTiles()
 
     @classmethod
@@ -197,14 +199,16 @@ class AuditedLog:
     def check_heads(self) -> list[Seen]:
         """Hold every checkpoint that was ever seen against what was replayed; those beyond are returned.
 
-        About 1 ms each. Raises HistoryForked, EndsAmidBlock.
+        About 1 ms each, once while this is open. Raises HistoryForked, EndsAmidBlock.
         """
         beyond = []
         for one in self.heads.all:
-            if one.size <= self.size:
-                self._check_past(one.signed)
-            else:
+            text = one.signed.note.text
+            if one.size > self.size:
                 beyond.append(one)
+            elif text not in self._agreed:
+                self._check_past(one.signed)
+                self._agreed.add(text)
         return beyond
 
     def _check_past(self, signed: SignedCheckpoint) -> None:
@@ -262,6 +266,7 @@ class AuditedLog:
         if deferring and size - index.size > FAR:
             index.issues.defer()
         run = _Run(index, self.trusted, way.watch)
+        way.watch.toward(size)
         began = time.monotonic()
         try:
             with closing(way.feed(way.resources, index.tree, size)) as arriving:

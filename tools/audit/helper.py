@@ -34,20 +34,19 @@ _Sent = tuple[str, Any]
 class HelperFeed:
     """A :data:`tools.audit.engine.Feed` that reads ``where`` by itself, in another process."""
 
-    def __init__(self, where: str, tls: ClientTls, *, with_tiles: bool, worthwhile: int = WORTHWHILE) -> None:
+    def __init__(self, where: str, tls: ClientTls, worthwhile: int = WORTHWHILE) -> None:
         self._where = where
         self._tls = tls
-        self._with_tiles = with_tiles
         self._worthwhile = worthwhile
 
     def __call__(self, resources: Resources, tree: Tree, size: int) -> Generator[Portion, None, None]:
         """Raises as :func:`tools.audit.feed.portions`, and Unavailable when the helper is gone."""
         if size - tree.size < self._worthwhile:
-            yield from portions(resources, tree, size, with_tiles=self._with_tiles)
+            yield from portions(resources, tree, size)
             return
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
-        arguments = (theirs, self._where, self._tls, self._with_tiles, tree, size)
+        arguments = (theirs, self._where, self._tls, tree, size)
         process = context.Process(target=_help, args=arguments, daemon=True, name="audit-feed")
         process.start()
         theirs.close()
@@ -74,9 +73,7 @@ def _received(connection: Connection) -> Portion | None:
     return value
 
 
-def _help(
-    connection: Connection, where: str, tls: ClientTls, with_tiles: bool, tree: Tree, size: int
-) -> None:
+def _help(connection: Connection, where: str, tls: ClientTls, tree: Tree, size: int) -> None:
     """The helper's whole life. It ends when nobody reads what it sends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to both: the other one decides
     outgoing: queue.Queue[_Sent] = queue.Queue(_AHEAD)
@@ -84,7 +81,7 @@ def _help(
     sender.start()
     try:
         source = open_source(where, tls)
-        for portion in portions(source, tree, size, with_tiles=with_tiles):
+        for portion in portions(source, tree, size):
             outgoing.put(("portion", portion))
         outgoing.put(("end", None))
     except SudurError as error:

@@ -11,6 +11,7 @@ from ledger.canonical_json import Json
 from ledger.checkpoints import SignedCheckpoint
 from ledger.errors import SudurError
 from ledger.state import State
+from tools.audit.errors import Interrupted
 from tools.describe import moment
 from tools.errors import EXIT_CANNOT_TELL, EXIT_NOT_GENUINE, EXIT_OK
 from tools.ui import printable
@@ -29,6 +30,7 @@ class Severity(IntEnum):
 
 
 _WORDS = {Severity.LIE: "LIE", Severity.DOUBT: "doubt", Severity.REMARK: "remark"}
+_VERDICTS = {Severity.LIE: "lie", Severity.DOUBT: "cannot_tell", Severity.REMARK: "clean"}
 _EXITS = {Severity.LIE: EXIT_NOT_GENUINE, Severity.DOUBT: EXIT_CANNOT_TELL, Severity.REMARK: EXIT_OK}
 
 
@@ -107,13 +109,22 @@ class Report:
     def exit_code(self) -> int:
         return _EXITS[self.worst]
 
+    @property
+    def verdict(self) -> str:
+        """``clean``, ``lie`` or ``cannot_tell``."""
+        return _VERDICTS[self.worst]
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether it was asked to stop."""
+        return any(one.code == Interrupted.code for one in self.findings)
+
     def add(self, severity: Severity, code: str, what: str, *, where: str = "", fix: str = "") -> None:
         self.findings.append(Finding(severity, code, what, where, fix))
 
     def to_json(self) -> Json:
-        verdicts = {Severity.LIE: "lie", Severity.DOUBT: "cannot_tell", Severity.REMARK: "clean"}
         return {
-            "verdict": verdicts[self.worst],
+            "verdict": self.verdict,
             "source": self.source,
             "genesis": self.genesis.hex(),
             "origin": self.origin,

@@ -53,8 +53,13 @@ class Rounds:
         feed: Feed = portions,
         watch: Watch | None = None,
         greatest_age_s: int | None = None,
+        figures_every_s: float = 0.0,
     ) -> None:
-        """``greatest_age_s``: how old the cosignatures may be at most that a policy asks for."""
+        """``greatest_age_s``: how old the cosignatures may be at most that a policy asks for.
+
+        ``figures_every_s``: figures are asked for no more often than this, since a server has to read them
+        all; everything else is compared in every round.
+        """
         self._log = log
         self._source = source
         self._clock_ms = clock_ms
@@ -64,6 +69,23 @@ class Rounds:
         self._served = ServedState(source)
         self._held: set[int] = set()
         self._looked_ms: int | None = None
+        self._figures_every_s = figures_every_s
+        self._figures_s = float("-inf")
+
+    @property
+    def source(self) -> str:
+        return self._source.name
+
+    @property
+    def size(self) -> int:
+        """Leaves replayed."""
+        return self._log.size
+
+    @property
+    def head_size(self) -> int:
+        """Leaves of the greatest checkpoint that was ever seen."""
+        newest = self._log.heads.newest()
+        return 0 if newest is None else newest.checkpoint.size
 
     def run(self) -> Report:
         """All checks, as of the newest checkpoint. Raises StateDamaged and OSError; all else is reported."""
@@ -101,17 +123,12 @@ class Rounds:
         report.signed = signed
         self._judge_age(report, known, signed)
         state = self._advance(report, signed, Watch())
-        figures = ServedFigures(self._source, len(state.registry.agencies))
-        figures.compare(log, state)
-        if figures.greatest > log.size:
-            newer = self._newest()
-            if newer.checkpoint.size > log.size:
-                state = self._advance(report, newer, Watch(block=lambda at: figures.compare(log, at)))
-                report.signed = signed = newer
-        figures.finish(log.size)
-        report.checked.figures = figures.compared
-        report.findings += figures.findings
+        if time.monotonic() - self._figures_s >= self._figures_every_s:
+            state, signed = self._compare_figures(report, state, signed)
+            self._figures_s = time.monotonic()
         for beyond in log.check_heads():
+            if self._is_shown(beyond.signed):
+                continue  # signed, and not yet witnessed: the newest that is published is older
             report.add(
                 Severity.DOUBT,
                 "STALE",
@@ -127,14 +144,39 @@ class Rounds:
             report.checked.registry_records, wrong = self._served.registry(state)
             report.findings += wrong
 
+    def _compare_figures(
+        self, report: Report, state: State, signed: SignedCheckpoint
+    ) -> tuple[State, SignedCheckpoint]:
+        """Compare them at the sizes that they are as of; returns where the audit stands then."""
+        log = self._log
+        figures = ServedFigures(self._source, len(state.registry.agencies))
+        figures.compare(log, state)
+        if figures.greatest > log.size:
+            newer = self._newest()
+            if newer.checkpoint.size > log.size:
+                state = self._advance(report, newer, Watch(block=lambda at: figures.compare(log, at)))
+                report.signed = signed = newer
+        figures.finish(log.size)
+        report.checked.figures = figures.compared
+        report.findings += figures.findings
+        return state, signed
+
     def _newest(self) -> SignedCheckpoint:
         return self._log.open_note(self._source.fetch(CHECKPOINT))
+
+    def _is_shown(self, signed: SignedCheckpoint) -> bool:
+        """Whether it is served by its size, as what was signed and not published is."""
+        try:
+            shown = self._log.open_note(self._source.fetch(checkpoint_path(signed.checkpoint.size)))
+        except (VerificationError, FormatError, NotFound, AnswerWrong):
+            return False
+        return shown.checkpoint == signed.checkpoint
 
     # --- time ---
 
     def _judge_age(self, report: Report, known: SignedCheckpoint | None, signed: SignedCheckpoint) -> None:
         size = signed.checkpoint.size
-        if known is not None and size < known.checkpoint.size:
+        if known is not None and size < known.checkpoint.size <= self._log.size:
             report.add(
                 Severity.DOUBT,
                 "STALE",
@@ -164,7 +206,10 @@ class Rounds:
 
         looked_ms, now_ms = self._looked_ms, self._clock_ms()
         state = log.advance(
-            self._source, signed, watch=Watch(moved=moved, block=block, stop=outer.stop), feed=self._feed
+            self._source,
+            signed,
+            watch=Watch(toward=outer.toward, moved=moved, block=block, stop=outer.stop),
+            feed=self._feed,
         )
         if first and looked_ms is not None and first[0].time_ms < looked_ms - CLOCK_MS:
             report.add(
