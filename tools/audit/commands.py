@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import signal
 import threading
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Final
 
+import structlog
 import typer
 
+from ledger.errors import SudurError
 from node.logs import configure_logs
 from tools.audit.compare_command import compare_sources
 from tools.audit.engine import AuditedLog, Feed, Watch, forget_replayed, wall_ms
-from tools.audit.following import follow
+from tools.audit.following import PAUSE_S, follow
 from tools.audit.helper import HelperFeed
 from tools.audit.metrics import AuditMetrics
 from tools.audit.rounds import Rounds, Source
 from tools.audit.sources import open_source
 from tools.default_command import group_with_default
-from tools.errors import Usage
+from tools.errors import CannotTell, Unavailable, Usage
 from tools.options import Json_, TrustFile, tls_of_command
 from tools.pinning import load_trust, only_ledger
 from tools.ui import emit_json, say, stretch
@@ -57,6 +60,9 @@ def run(
         str | None,
         typer.Option(metavar="HOST:PORT", help="With --follow: serve Prometheus metrics here."),
     ] = None,
+    pause: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.05, help="With --follow: between two rounds.")
+    ] = PAUSE_S,
     max_age: Annotated[
         int | None,
         typer.Option(metavar="SECONDS", min=0, help="The oldest cosignatures that you accept."),
@@ -81,20 +87,21 @@ def run(
     """
     if metrics is not None and not follow_it:
         raise Usage("is of use with --follow only", where="--metrics")
-    ledger = only_ledger(load_trust(trust))
-    if rebuild and state.is_dir():
-        forget_replayed(state)
     tls = tls_of_command()
-    served = open_source(source, tls)
     try:
-        with AuditedLog.open(state, ledger) as log:
+        ledger = only_ledger(load_trust(trust))
+        if rebuild and state.is_dir():
+            forget_replayed(state)
+        with closing(open_source(source, tls)) as served, AuditedLog.open(state, ledger) as log:
             feed = HelperFeed(source, tls)
             if follow_it:
-                code = _follow(log, served, feed, metrics, max_age, as_json)
+                code = _follow(log, served, feed, metrics, pause, max_age, as_json)
             else:
                 code = _once(log, served, feed, max_age, as_json)
-    finally:
-        served.close()
+    except (Usage, Unavailable, CannotTell):
+        raise
+    except SudurError as error:  # exit 1 is for lies alone, and those are in the report
+        raise CannotTell(error.what, where=error.where, fix=error.fix) from error
     raise typer.Exit(code)
 
 
@@ -111,12 +118,18 @@ def _once(log: AuditedLog, source: Source, feed: Feed, max_age: int | None, as_j
 
 
 def _follow(
-    log: AuditedLog, source: Source, feed: Feed, address: str | None, max_age: int | None, as_json: bool
+    log: AuditedLog,
+    source: Source,
+    feed: Feed,
+    address: str | None,
+    pause_s: float,
+    max_age: int | None,
+    as_json: bool,
 ) -> int:
     configure_logs("json" if as_json else "console")
     shown = AuditMetrics(version("sudur"))
     if address is not None:
-        shown.serve(address)
+        structlog.get_logger("audit").info("metrics", url=shown.serve(address))
     stop = threading.Event()
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, lambda *_: stop.set())
@@ -139,4 +152,4 @@ def _follow(
         greatest_age_s=max_age,
         figures_every_s=_FIGURES_EVERY_S,
     )
-    return follow(rounds, stop, metrics=shown)
+    return follow(rounds, stop, metrics=shown, pause_s=pause_s)

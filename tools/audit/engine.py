@@ -161,6 +161,10 @@ class AuditedLog:
             raise OutOfRange(f"{self.size} leaves were replayed", where=f"leaf {index}")
         return self._index.leaf(index)
 
+    def is_block_end(self, size: int) -> bool:
+        """Whether a block ends at ``size``. Raises OutOfRange, StateDamaged."""
+        return self.leaf(size - 1)[1:2] == _SEAL
+
     def status_chunk(self, number: int) -> bytes:
         return self._index.status_chunk(number)
 
@@ -216,7 +220,7 @@ class AuditedLog:
         root = self.root_at(checkpoint.size)
         if root != checkpoint.root:
             raise self._forked(signed, root)
-        if checkpoint.size and self.leaf(checkpoint.size - 1)[1:2] != _SEAL:
+        if checkpoint.size and not self.is_block_end(checkpoint.size):
             raise EndsAmidBlock(signed=signed, leaf=self.leaf(checkpoint.size - 1))
 
     def _forked(self, other: SignedCheckpoint, root: bytes) -> ToolError:

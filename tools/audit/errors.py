@@ -12,7 +12,7 @@ from ledger.errors import BlockRefused
 from ledger.evidence_making import Refused
 from ledger.state import State
 from ledger.tree import Tree
-from tools.errors import ToolError, Unavailable
+from tools.errors import CannotTell, ToolError, Unavailable, Usage
 
 
 class AuditError(ToolError):
@@ -126,7 +126,7 @@ class Interrupted(Unavailable):
     code = "INTERRUPTED"
 
 
-class StateDamaged(AuditError):
+class StateDamaged(CannotTell):
     """The auditor's own directory cannot be read, or does not fit together. It says nothing about the log."""
 
     code = "AUDIT_STATE_DAMAGED"
@@ -139,7 +139,7 @@ class StateDamaged(AuditError):
         )
 
 
-class StateOfAnother(AuditError):
+class StateOfAnother(Usage):
     """The directory holds the audit of another ledger."""
 
     code = "AUDIT_STATE_OF_ANOTHER"

@@ -76,15 +76,16 @@ class AuditMetrics:
             self._error.labels(code).set(1)
         self._error_code = code
 
-    def serve(self, address: str) -> None:
-        """At ``HOST:PORT``, in threads of its own, until the process ends. Raises Usage."""
+    def serve(self, address: str) -> str:
+        """At ``HOST:PORT``, in threads of its own, until the process ends; returns the URL. Raises Usage."""
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit() or int(port) > 65_535:
             raise Usage(f"{address!a} is no address", where="--metrics", fix="write it as HOST:PORT")
         try:
-            start_http_server(int(port), host.strip("[]"), self.registry)
+            server, _ = start_http_server(int(port), host.strip("[]"), self.registry)
         except OSError as error:
             raise Usage(f"cannot listen at {address}: {error}", where="--metrics") from None
+        return f"http://{host}:{server.server_port}/metrics"
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(_PREFIX + name, text, labels, registry=self.registry)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from ledger.checkpoints import SignedCheckpoint
@@ -30,7 +30,7 @@ CLOCK_MS: Final = 5 * 60_000
 """How far a new seal's time may be from this machine's clock."""
 _HELD: Final = 256
 """So many checkpoints of earlier sizes are asked for in a round."""
-_UNSURE: Final = (Unavailable, CannotTell, CheckpointUntrusted, RulesVersionUnknown, FileProblem)
+_UNSURE: Final = (Unavailable, CannotTell, CheckpointUntrusted, RulesVersionUnknown, FileProblem, NotFound)
 
 
 class Source(Resources, Protocol):
@@ -95,13 +95,23 @@ class Rounds:
         before = log.tiles
         try:
             self._audit(report)
+            self._name_tiles(report, log.tiles.differing[len(before.differing) :])
         except LogLied as error:
             report.findings.append(Finding.of(Severity.LIE, error, keep_evidence(log, error, self._source)))
         except _UNSURE as error:
             report.findings.append(Finding.of(Severity.DOUBT, error))
-        except (ServedWrong, VerificationError, FormatError, AnswerWrong, NotFound) as error:
+        except (ServedWrong, VerificationError, FormatError, AnswerWrong) as error:
             report.findings.append(Finding.of(Severity.LIE, error))
-        for path in log.tiles.differing[len(before.differing) :]:
+        checked = report.checked
+        checked.tiles = log.tiles.compared - before.compared
+        checked.tiles_missing = log.tiles.missing - before.missing
+        checked.seconds = time.monotonic() - began
+        checked.size, report.state = log.size, log.state
+        return report
+
+    def _name_tiles(self, report: Report, differing: Sequence[str]) -> None:
+        """Tiles that are not what the entries make them, now that these are known to be right."""
+        for path in differing:
             report.add(
                 Severity.LIE,
                 "SERVED_WRONG",
@@ -109,12 +119,6 @@ class Rounds:
                 where=path,
                 fix="ask another server; and tell the operator of this one",
             )
-        checked = report.checked
-        checked.tiles = log.tiles.compared - before.compared
-        checked.tiles_missing = log.tiles.missing - before.missing
-        checked.seconds = time.monotonic() - began
-        checked.size, report.state = log.size, log.state
-        return report
 
     def _audit(self, report: Report) -> None:
         log = self._log
@@ -156,7 +160,7 @@ class Rounds:
             if newer.checkpoint.size > log.size:
                 state = self._advance(report, newer, Watch(block=lambda at: figures.compare(log, at)))
                 report.signed = signed = newer
-        figures.finish(log.size)
+        figures.finish(log)
         report.checked.figures = figures.compared
         report.findings += figures.findings
         return state, signed

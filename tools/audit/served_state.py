@@ -163,11 +163,13 @@ class ServedFigures:
                 continue
             self.findings.append(Finding(Severity.LIE, "FIGURES_DIFFER", what, where, _OTHER_SERVER))
 
-    def finish(self, size: int) -> None:
-        """What no block of the log ends with, up to ``size``, can be nobody's figures."""
+    def finish(self, log: AuditedLog) -> None:
+        """Name those that could not be compared: as of a size passed before, or beyond, or of no block."""
         for at in sorted(self._stated):
-            code, severity = ("FIGURES_DIFFER", Severity.LIE) if at < size else ("FIGURES", Severity.REMARK)
-            what = "the figures are as of a size that no block ends with"
-            if at >= size:
-                what = "the figures are of a size beyond the checkpoint, and were not compared"
-            self.findings.append(Finding(severity, code, what, f"size {at}"))
+            if at > log.size or (at and log.is_block_end(at)):
+                what = f"the figures are as of size {at}, this audit is at {log.size}: not compared"
+                self.findings.append(Finding(Severity.REMARK, "FIGURES", what))
+            else:
+                what = "the figures are as of a size that no block ends with"
+                found = Finding(Severity.LIE, "FIGURES_DIFFER", what, f"size {at}", _OTHER_SERVER)
+                self.findings.append(found)
