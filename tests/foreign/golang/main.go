@@ -171,9 +171,8 @@ func (c *client) proven(index int64) error {
 	if !found || len(lines) < 3 || lines[0] != "c2sp.org/tlog-proof@v1" {
 		return fmt.Errorf("not in its form: %q", body)
 	}
-	extra, isExtra := strings.CutPrefix(lines[1], "extra ")
-	leaf, err := base64.StdEncoding.DecodeString(extra)
-	if !isExtra || err != nil || lines[2] != fmt.Sprintf("index %d", index) {
+	leaf, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(lines[1], "extra "))
+	if !strings.HasPrefix(lines[1], "extra ") || err != nil || lines[2] != fmt.Sprintf("index %d", index) {
 		return fmt.Errorf("not of this leaf: %q", head)
 	}
 	proof := tlog.RecordProof{}
