@@ -23,6 +23,7 @@ from benchmarks import (
     national,
     revocations,
     rules,
+    signing,
     single,
     stored,
     tree,
@@ -60,6 +61,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="sudur-benchmarks-") as temporary:
         section("A national scenario", national.run(Path(temporary) / "data"))
     section("Rules", rules.run())
+    section("Signature algorithms", signing.run())
     section("Tree", tree.run())
     text = _machine() + "".join(f"\n### {title}\n\n{markdown(rows)}" for title, rows in sections)
     if options.write:
