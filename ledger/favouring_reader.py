@@ -16,11 +16,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
+from ledger.changes import AUTHORITY
 from ledger.errors import EvidenceIncomplete, FormatError
 from ledger.exchanges import Exchange
 from ledger.hashing import leaf_hash
 from ledger.leaves import LeafType
-from ledger.records import Answer, Issue, Outcome, Record, Status, StatusChange, parse_record
+from ledger.records import Answer, Issue, Outcome, Record, Send, Status, StatusChange, parse_record
+from ledger.registry_changes import MAX_DEPTH
 from ledger.signing_policy import RecordKind
 from ledger.state import State
 from ledger.status import chunk_of, read_status
@@ -44,6 +46,7 @@ class FavouringReader:
         leaves: Mapping[int, bytes],
         chunks: Mapping[int, bytes],
     ) -> None:
+        self._registry = None if state is None else state.registry
         self._size = 0 if state is None else state.size
         self._leaves = leaves
         self._chunks = chunks
@@ -151,6 +154,7 @@ class FavouringReader:
 
         When it was sent is of no consequence to what is valid.
         """
+        self._check_line(send)
         received, final = None, None
         for index, answer in self._answers.get(send, ()):
             if answer.outcome is Outcome.RECEIVED:
@@ -160,6 +164,15 @@ class FavouringReader:
         if final is None and send not in self._answered:
             final = send
         return Exchange(0, received, final)
+
+    def _check_line(self, send: int) -> None:
+        """That all who stood above the recipient then stood under the authority: figures walk up there."""
+        above = Send.decode(self.leaf(send)).recipient
+        for _ in range(MAX_DEPTH + 1):
+            if above == AUTHORITY or self._registry is None:
+                return
+            above = self._registry.agency(above).record.parent.at(send)
+        raise EvidenceIncomplete("the registry before the block is itself against the rules")
 
 
 def _records(leaves: Iterable[bytes]) -> Iterable[Record]:

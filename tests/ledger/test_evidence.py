@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,13 +14,16 @@ from hypothesis import strategies as st
 from ledger.checkpoints import Checkpoint, sign_checkpoint
 from ledger.errors import EvidenceFormatError, EvidenceIncomplete, EvidenceProvesNothing, SudurError
 from ledger.evidence import BrokenBlock, Evidence, Fork, UnsealedHead, parse_evidence
-from ledger.evidence_making import prove_block, prove_fork, prove_leaf, prove_unsealed, refusal
+from ledger.evidence_making import Refused, prove_block, prove_fork, prove_leaf, prove_unsealed, refusal
 from ledger.evidence_verdict import verify_evidence
 from ledger.hashing import leaf_hashes
+from ledger.registry_records import History
 from tests.ledger.oracles import NaiveTree
-from tests.ledger.world import MemoryReader, issue, signer
+from tests.ledger.world import MemoryReader, answer, issue, send, signer
 from tests.operator.attacks import NEEDS_REPLAY, PROVEN, books, forged_issue, hidden_revocation
 from tests.operator.cheating import Books, accusation
+
+VECTORS = Path(__file__).parents[1] / "vectors" / "evidence"
 
 
 @pytest.mark.parametrize("name", PROVEN)
@@ -62,6 +66,21 @@ def test_a_broken_first_block() -> None:
     signed = made.opened(made.sign(Checkpoint(made.origin, 2, tree.root(2))))
     evidence = prove_block(refusal(None, MemoryReader(), bad), signed, tree)
     assert "block 0" in verify_evidence(parse_evidence(evidence.encode()), made.trust()).what
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("fork", "it signed a tree of 19 leaves with root"),
+        ("unsealed", "it signed a tree of 15 leaves that does not end in a SEAL"),
+        ("hidden", "block 7, leaves 16 to 18, breaks the rules: leaf 18: the seal does not say"),
+        ("stale", "STATUS_STALE: record 0: leaf 13 last changed at index 17, not at 13"),
+    ],
+)
+def test_what_was_evidence_once_stays_evidence(name: str, what: str) -> None:
+    """Files that are never made anew: whoever has one in a drawer can show it in twenty years."""
+    data = (VECTORS / f"{name}.evidence.json").read_bytes()
+    assert what in verify_evidence(parse_evidence(data), None).what
 
 
 # --- heads -------------------------------------------------------------------------------------
@@ -201,3 +220,59 @@ def test_parts_swapped_between_files_prove_nothing() -> None:
     head = UnsealedHead(honest.static.checkpoint, evidence.genesis)
     with pytest.raises(SudurError):
         verify_evidence(replace(evidence, breach=head), honest.trust())
+
+
+# --- what only a log that lies throughout could be shown with ----------------------------------
+
+
+def accuse_next(made: Books) -> Evidence:
+    """An accusation of the newest block, on the state that the seal before it claims."""
+    before = made.sealed[-2].state
+    leaves = made.blocks[-1]
+    earlier = dict(enumerate(made.static.leaves[: before.size]))
+    chunks = {0: made.reader.status_chunk(0)}
+    seal, genesis = made.static.leaves[before.seal_index], made.static.leaves[0]
+    refused = Refused(before, genesis, seal, leaves, earlier, chunks, "")
+    return prove_block(refused, made.opened(), made.nodes())
+
+
+def tampered(made: Books, **histories: object) -> None:
+    """A seal with another record of agency 1."""
+    draft = made.lawless()
+    agency = draft.registry.agency(1)
+    record = replace(agency.record, **histories)  # type: ignore[arg-type]
+    draft.registry = draft.registry.with_agency(replace(agency, record=record))
+    made.seal_lawless(draft)
+
+
+def test_a_registry_that_goes_in_circles_ends() -> None:
+    """Parents, successors, or parents of the past: nobody follows them for ever."""
+    for history in (
+        {"parent": History.start(4, 1)},
+        {"successor": History.start(4, 2).then(5, 1)},
+        {"parent": History.start(4, 999)},
+    ):
+        made = books()
+        tampered(made, **history)
+        made.idle()
+        with pytest.raises(SudurError):
+            verify_evidence(accuse_next(made), None)
+    made = books()
+    at = 1 + made.submit(2, [send(2, 1)])
+    tampered(made, parent=History.start(4, 1).then(made.size, 0))
+    draft = made.lawless()
+    draft.force_submission(made.submission(1, [answer(1, at)]))
+    made.seal_lawless(draft)
+    with pytest.raises(EvidenceIncomplete):
+        verify_evidence(accuse_next(made), None)
+
+
+def test_a_seal_that_counts_beyond_all_numbers() -> None:
+    for lie in ({"documents": 2**64 - 1}, {"block": 2**64 - 1}, {"time_ms": 2**64 - 1}):
+        made = books()
+        made.seal_lawless(made.begin(), **lie)
+        draft = made.lawless()
+        draft.time_ms = 1
+        made.seal_lawless(draft)
+        with suppress(SudurError):
+            verify_evidence(accuse_next(made), None)
