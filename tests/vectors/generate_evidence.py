@@ -32,7 +32,8 @@ def unsealed() -> Evidence:
     made = books()
     size = made.size - 1
     made.serve_size(size)
-    return prove_unsealed(made.opened(), made.static.leaves[size - 1], made.nodes(size), made.static.leaves[0])
+    last, genesis = made.static.leaves[size - 1], made.static.leaves[0]
+    return prove_unsealed(made.opened(), last, made.nodes(size), genesis)
 
 
 def hidden() -> Evidence | None:
