@@ -13,6 +13,7 @@ from ledger.errors import SudurError
 from node.cluster.run_member import ClusterSettings, RunningMember, run_member
 from node.config import Address, Settings
 from node.logs import configure_logs
+from tests.ledger.world import signer
 from tests.node.world import World
 
 
@@ -31,6 +32,7 @@ def main(given: str) -> int:
         disk_floor=4_096,
         clock_is_right=True,
         stop_grace_s=2.0,
+        receipt_keys=(signer("receipts"),),
     )
     cluster = ClusterSettings(
         name=said["name"],

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import grpc
+import httpx
 import pytest
 from nacl.public import SealedBox
 
@@ -17,7 +19,7 @@ from ledger.leaves import NONE
 from ledger.records import Send, SendKind
 from tests.cluster.asking import check_reads, refusal_at, submit
 from tests.cluster.etcds import wait_until
-from tests.cluster.ledgers import HALF_OPEN, Cluster
+from tests.cluster.ledgers import HALF_OPEN, Cluster, Node
 from tests.cluster.links import State
 from tests.fault.processes import now_ms
 from tests.node.letters import envelope_secret
@@ -110,6 +112,29 @@ def test_the_leader_is_cut_off_from_all(cluster: Cluster) -> None:
     found = refusal_at(cluster, leader)
     assert found.code is grpc.StatusCode.UNAVAILABLE, found
     assert found.reason, found
+
+
+def test_who_is_cut_off_vouches_for_no_status(cluster: Cluster) -> None:
+    """An old list must not be signed as of now: a revocation may have been logged among the others."""
+    leader, others = cluster.wait_led(), cluster.followers()
+    for node in cluster.nodes:
+        wait_until(partial(_signs, node), f"{node.name} signs")
+    cluster.isolate(leader, State.CUT)
+    wait_until(lambda: token_at(leader) == (503, "READ_ONLY"), "the one that is cut off signs no more")
+    submit(cluster)
+    for node in others:
+        wait_until(partial(_signs, node), f"{node.name} signs again")
+    assert token_at(leader) == (503, "READ_ONLY")
+
+
+def _signs(node: Node) -> bool:
+    return token_at(node) == (200, "")
+
+
+def token_at(node: Node) -> tuple[int, str]:
+    """The status and the code of what a member answers when a status token is asked for."""
+    answer = httpx.get(f"http://127.0.0.1:{node.place.http}/status/token/0", trust_env=False, timeout=10)
+    return answer.status_code, "" if answer.status_code == 200 else answer.json()["code"]
 
 
 def test_a_follower_cannot_reach_the_leader(cluster: Cluster) -> None:

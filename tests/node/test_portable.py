@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode, urlsafe_b64decode
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import cbor2
@@ -16,20 +17,23 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from ledger.cose_receipts import parse_cose_receipt
-from ledger.notes import VerifierKey
+from ledger.errors import OutOfRange
+from ledger.notes import VerifierKey, parse_note
 from ledger.presented_documents import parse_presented
 from ledger.proofs import verify_inclusion
-from ledger.receipt_keys import KeyStatement, open_statement
+from ledger.receipt_keys import KeyStatement, open_statement, parse_statement
 from ledger.records import Status
 from ledger.status import read_status
-from ledger.status_tokens import open_status_token
+from ledger.status_tokens import StatusToken, open_status_token
 from ledger.tlog_proof import parse_tlog_proof
 from ledger.trust import TrustedLedger
 from node.doors.portable import TOKEN_LIFE_S, TOKEN_TTL_S, PortableProofs, ReceiptSigning
 from node.doors.reads import Reads
-from node.errors import ReadOnly
+from node.errors import NotPublished, ReadOnly
 from tests.ledger.world import ORIGIN, issue, log_key, signer, status
 from tests.node.served import Served, serve
+from tests.node.world import World, placed, submit
+from tests.witnesses import cosigned, policy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -203,7 +207,38 @@ async def test_a_copy_that_may_be_behind_vouches_for_no_status(served: Served) -
     assert open_status_token(third, await statement(served)).issued_s == 1_900_000_020
 
 
-async def test_a_node_without_a_receipt_key_says_so(tmp_path: Any) -> None:
+async def test_until_enough_witnesses_have_seen_it_nothing_is_proven(tmp_path: Path) -> None:
+    """And while something newer waits for them, a token is as of what is published, not as of now."""
+    world = World(policy=policy(1, "one"))
+    node = world.furnished(tmp_path / "data")
+    now = node.published.state.time_ms + 3_600_000
+    try:
+        signing = ReceiptSigning.stated(KEYS, [signer("log")], node)
+        assert signing is not None
+        proofs = PortableProofs(node, Reads(node), signing, PUBLIC_URL, lambda: now, lambda: "")
+        for form in (proofs.tlog_proof, proofs.cose_receipt, proofs.status_token):
+            with pytest.raises(NotPublished):
+                form(0)
+        size, sealed_s = node.published.size, node.published.state.time_ms // 1_000
+        node.witnessed.take(size, [cosigned(node.store.checkpoint(size), "one", sealed_s)])
+        assert token_of(proofs, signing).issued_s == now // 60_000 * 60
+        placed(submit(node.sequencer, world.issues())[0][0])
+        assert node.published.size > size
+        held = token_of(proofs, signing)
+        assert (held.size, held.issued_s) == (size, sealed_s // 60 * 60)
+        assert parse_cose_receipt(proofs.cose_receipt(0).data).inclusion.size == size
+        with pytest.raises(OutOfRange):
+            proofs.tlog_proof(size)
+    finally:
+        node.close()
+
+
+def token_of(proofs: PortableProofs, signing: ReceiptSigning) -> StatusToken:
+    said = parse_statement(parse_note(signing.statement).text)
+    return open_status_token(proofs.status_token(0).data, said)
+
+
+async def test_a_node_without_a_receipt_key_says_so(tmp_path: Path) -> None:
     async with serve(tmp_path / "data") as one:
         for path in ("/status/token/0", "/receipt-keys", "/.well-known/jwks.json", "/.well-known/scitt-keys"):
             answer = await get(one, path)
