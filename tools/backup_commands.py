@@ -20,7 +20,7 @@ from tools.pinning import load_trust, only_ledger
 from tools.ui import emit_json, progress, say
 
 if TYPE_CHECKING:
-    from node.copying.archive import Manifest
+    from ledger.backups import Manifest
     from node.copying.backup import Progress
 
 _Trust = Annotated[

@@ -18,8 +18,9 @@ from pathlib import Path
 from shutil import copyfile
 from typing import Final, Protocol
 
+from ledger.backups import MANIFEST, ArchivedFile, Manifest
 from ledger.checkpoints import parse_checkpoint
-from ledger.errors import SudurError
+from ledger.errors import FormatError, SudurError
 from ledger.notes import parse_note
 from ledger.state import State
 from ledger.tree import Tree
@@ -28,8 +29,6 @@ from node.copying.archive import (
     LETTERS,
     Archive,
     ArchiveBlocks,
-    ArchivedFile,
-    Manifest,
     open_archive,
     read_manifest,
 )
@@ -101,7 +100,7 @@ def back_up(
                 fix="back up when one is published",
             )
         newest = judge.open(ledger.checkpoint, None).checkpoint
-        tree = Tree.empty() if held is None else held.tree()
+        tree = Tree.empty() if held is None else _tree(held)
         if newest.size < tree.size:
             raise PeerShort(
                 f"its newest checkpoint has {newest.size} leaves, the backup has {tree.size} already",
@@ -139,6 +138,14 @@ def back_up(
         if archive.manifest is None:
             raise NotFound("stopped before anything was backed up", where=str(directory))
         return archive.manifest
+
+
+def _tree(held: Manifest) -> Tree:
+    """Raises PeerWrong."""
+    try:
+        return held.tree()
+    except FormatError as error:
+        raise PeerWrong(error.what, peer=MANIFEST) from error
 
 
 def _check_held(held: Manifest, directory: Path, judge: CheckpointJudge) -> None:

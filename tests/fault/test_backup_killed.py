@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from ledger.backups import MANIFEST
 from ledger.trust import Trust
 from node.checking.fsck import run_fsck
-from node.copying.archive import MANIFEST, read_manifest
+from node.copying.archive import read_manifest
 from node.copying.backup import verify_backup
 from tests.fault.archiving import BLOCKS
 from tests.node.blocks import Log, small_world

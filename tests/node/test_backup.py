@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
+from ledger.backups import MANIFEST, Manifest
 from ledger.checkpoints import Checkpoint, sign_checkpoint
 from ledger.errors import CheckpointUntrusted
 from ledger.notes import VerifierKey
 from ledger.trust import Trust, TrustedLedger
 from node.checking.fsck import run_fsck
-from node.copying.archive import MANIFEST, Archive, ArchiveBlocks, Manifest, read_manifest
+from node.copying.archive import Archive, ArchiveBlocks, read_manifest
 from node.copying.backup import add_letters, back_up, restore, verify_backup
 from node.copying.block_source import Block
 from node.copying.drill import drill

@@ -15,6 +15,7 @@ from ledger.hashing import leaf_hashes
 from ledger.resources import Resources
 from ledger.tiles import TILE_WIDTH, Tile, entries_path, tile_path, tile_width
 from ledger.tree import Tree
+from tools.audit.backup_source import BackupResources
 from tools.audit.bundles import split
 from tools.audit.errors import ServedWrong
 from tools.errors import NotFound
@@ -51,13 +52,14 @@ class Portion:
 
 
 def portions(
-    resources: Resources, tree: Tree, size: int, *, with_tiles: bool = True, bundles: int = PORTION_BUNDLES
+    resources: Resources, tree: Tree, size: int, *, bundles: int = PORTION_BUNDLES
 ) -> Generator[Portion, None, None]:
     """The leaves of the tree of ``size`` leaves that ``tree`` lacks. About 2 µs a leaf.
 
-    ``with_tiles``: whether its tiles are fetched and compared, too. Raises ServedWrong for a bundle that is
+    A backup has no tiles to compare, only leaves. Raises ServedWrong for a bundle that is
     not as its name says, and what fetching raises.
     """
+    with_tiles = not isinstance(resources, BackupResources)
     last = -(-size // TILE_WIDTH)
     number = tree.size // TILE_WIDTH
     while number < last:

@@ -19,6 +19,7 @@ from ledger.errors import (
 from ledger.resources import CHECKPOINT, Resources, checkpoint_path
 from ledger.state import State
 from tools.audit.accusing import keep_evidence
+from tools.audit.backup_source import BackupResources
 from tools.audit.engine import AuditedLog, Feed, Watch
 from tools.audit.errors import LogLied, ServedWrong
 from tools.audit.feed import fetched, portions
@@ -127,7 +128,8 @@ class Rounds:
         report.signed = signed
         self._judge_age(report, known, signed)
         state = self._advance(report, signed, Watch())
-        if time.monotonic() - self._figures_s >= self._figures_every_s:
+        has_more = not isinstance(self._source, BackupResources)  # a backup is the log, and nothing else
+        if has_more and time.monotonic() - self._figures_s >= self._figures_every_s:
             state, signed = self._compare_figures(report, state, signed)
             self._figures_s = time.monotonic()
         for beyond in log.check_heads():
@@ -142,7 +144,7 @@ class Rounds:
             )
         self._hold_past(report)
         self._judge_witnesses(report, signed)
-        if log.size == signed.checkpoint.size:
+        if log.size == signed.checkpoint.size and has_more:
             report.checked.status_chunks, wrong = self._served.status(log, state)
             report.findings += wrong
             report.checked.registry_records, wrong = self._served.registry(state)

@@ -8,7 +8,9 @@ import re
 from pathlib import Path
 from typing import Final
 
+from ledger.backups import MANIFEST
 from ledger.errors import OutOfRange
+from tools.audit.backup_source import BackupResources
 from tools.audit.many_http import ManyHttp
 from tools.client_tls import ClientTls
 from tools.errors import AnswerWrong, FileProblem, NotFound, Usage
@@ -49,7 +51,7 @@ class DirectoryResources:
         """Nothing is held open."""
 
 
-def open_source(where: str, tls: ClientTls) -> DirectoryResources | ManyHttp:
+def open_source(where: str, tls: ClientTls) -> DirectoryResources | BackupResources | ManyHttp:
     """What a person named. Raises Usage for what is neither a URL nor a directory."""
     if where.startswith(("http://", "https://")):
         return ManyHttp(where, tls)
@@ -60,4 +62,4 @@ def open_source(where: str, tls: ClientTls) -> DirectoryResources | ManyHttp:
             where="URL",
             fix="write http://HOST:PORT, or the name of a directory",
         )
-    return DirectoryResources(directory)
+    return BackupResources(directory) if (directory / MANIFEST).exists() else DirectoryResources(directory)
