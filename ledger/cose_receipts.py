@@ -48,7 +48,7 @@ class Inclusion:
     path: tuple[bytes, ...]
 
     def sign(self, root: bytes, signer: Signer) -> bytes:
-        """The receipt, for the root of the ``size`` leaves. About 40 µs, and the same bytes each time."""
+        """The receipt, for the root of the ``size`` leaves. About 0.15 ms, and the same bytes each time."""
         protected = encode(self.header(ReceiptKey(signer.public_key).cose_kid))
         return self.pack(protected, signer.sign(_to_be_signed(protected, root)))
 
