@@ -231,7 +231,9 @@ def _renewed(
         doubtful=doubtful,
         attestations=chain,
         as_of_ms=as_of_ms,
+        genesis=pack.ledger.genesis,
         size=pack.size,
+        root=pack.signed.checkpoint.root,
         witnessed_s=witnessed_s,
         changed=proven.changed if status is proven.status else None,
     )
@@ -296,7 +298,9 @@ def _proven(
         index=index,
         issued_ms=None,
         as_of_ms=pack.as_of_ms,
+        genesis=pack.ledger.genesis,
         size=pack.size,
+        root=pack.signed.checkpoint.root,
         witnessed_s=None,
         expires=None,
     )

@@ -129,6 +129,7 @@ class Changed:
 class Proven:
     """What the proofs establish. Times are ms since 1970.
 
+    ``genesis``, ``size`` and ``root`` are of the ledger and the checkpoint that it all rests on.
     ``issued_ms`` is the time that the issuer claimed, within the rules' window of the block's; None where
     that was not checked, offline;
     ``as_of_ms`` is the time of the seal under the checkpoint, and the status is as of then.
@@ -149,7 +150,9 @@ class Proven:
     index: int
     issued_ms: int | None
     as_of_ms: int
+    genesis: bytes
     size: int
+    root: bytes
     witnessed_s: int | None
     expires: str | None
     attestations: tuple[Attested, ...] = ()

@@ -31,6 +31,7 @@ from ledger.attribution import (
     check_type_permitted,
 )
 from ledger.changes import Subject
+from ledger.checkpoints import Checkpoint
 from ledger.checks import Steps, check_ledger_record, check_seal_shape, check_witnesses, moment
 from ledger.document_form import check_form
 from ledger.errors import CommitmentMismatch, ProofInvalid
@@ -117,7 +118,7 @@ class _Check:
             chain = check_attestations(receipt, below, record.records, sealed, self.asked.file_digests)
             steps.passed(f"{len(chain)} on it" if chain else "it bears none")
         proven = replace(
-            self._proven(issue, seal, by, document_type, status, witnessed_s, expires),
+            self._proven(issue, seal, by, document_type, status, witnessed_s, expires, sealed.checkpoint),
             attestations=chain,
             changed=changed,
             doubtful=doubtful,
@@ -225,6 +226,7 @@ class _Check:
         status: Status,
         witnessed_s: int | None,
         expires: str | None,
+        checkpoint: Checkpoint,
     ) -> Proven:
         document = self.receipt.document
         return Proven(
@@ -241,7 +243,9 @@ class _Check:
             index=self.receipt.issue.index,
             issued_ms=by.head.claimed_ms,
             as_of_ms=seal.time_ms,
-            size=self.receipt.seal.index + 1,
+            genesis=self.receipt.genesis,
+            size=checkpoint.size,
+            root=checkpoint.root,
             witnessed_s=witnessed_s,
             expires=expires,
         )

@@ -40,6 +40,7 @@ from tools.trust import commands as trust
 from tools.ui import printable
 from tools.verify import verify
 from tools.verify_evidence import verify_evidence_file
+from tools.verifying import commands as journal
 from tools.witness import commands as witness
 
 EXIT_INTERRUPTED: Final = 130
@@ -71,6 +72,7 @@ app.add_typer(log.app, name="log")
 app.add_typer(registry.app, name="registry")
 app.add_typer(witness.app, name="witness")
 app.add_typer(trust.app, name="trust")
+app.add_typer(journal.app, name="journal")
 app.add_typer(tls_commands.app, name="tls")
 app.command()(demo.demo)
 

@@ -79,6 +79,12 @@ class DirectoryInUse(ToolError):
     code = "DIRECTORY_IN_USE"
 
 
+class JournalProblem(ToolError):
+    """A verifying office's journal is damaged, not this key's, or does not hold what is asked for."""
+
+    code = "JOURNAL"
+
+
 class RegisterProblem(ToolError):
     """The agency's register is damaged, not this key's, or holds nothing of what is asked for."""
 

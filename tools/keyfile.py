@@ -36,7 +36,7 @@ from tools.files import PRIVATE, PUBLIC, read_file, reason, write_new_file
 
 MAX_KEY_FILE: Final = 16_384
 SECRET_SIZE: Final = 32
-FILE_USES: Final = (*USES, "authority", "log", "register", "witness", "receipt")
+FILE_USES: Final = (*USES, "authority", "log", "register", "witness", "receipt", "journal")
 _SECRET_USES: Final = ("envelope", "register")
 _NOTE_USES: Final = ("log", "witness")
 _FORMAT: Final = "sudur-key/v1"

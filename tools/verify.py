@@ -20,11 +20,14 @@ from tools.agency.issuing import digest_file
 from tools.describe import verdict_json, verdict_text
 from tools.errors import FileProblem, Usage
 from tools.files import read_file
-from tools.options import Json_, TrustFile, static_resources
+from tools.options import Json_, PassphraseFile, TrustFile, static_resources
 from tools.pack.verifying import cannot_tell, is_code, judge_code, judge_receipt_with_pack, need_a_source
 from tools.pinning import load_trust
 from tools.receipt_renewal import attestation_kind, renewed
-from tools.ui import emit_json, printable, say
+from tools.ui import Passphrase, emit_json, printable, say
+from tools.verifying.options import JournalFile, JournalKeyFile, Officer
+from tools.verifying.recording import Unread, open_recorder
+from tools.verifying.slip import slip_text
 
 
 def verify(
@@ -78,6 +81,10 @@ def verify(
             " and the agency that has to have given it. Repeatable.",
         ),
     ] = None,
+    journal: JournalFile = None,
+    officer: Officer = None,
+    key: JournalKeyFile = None,
+    passphrase_file: PassphraseFile = None,
     as_json: Json_ = False,
 ) -> None:
     """Say whether a document is genuine, in plain words; without --url, with no network at all.
@@ -88,6 +95,8 @@ def verify(
     usage.
 
     Example: sudur verify birth.pdf.receipt.json birth.pdf --trust trust.json
+
+    With --journal the check is written down, signed, before anything is said, and a slip is printed.
 
     Example: scanner | sudur verify - --pack ledger.pack --trust trust.json
     """
@@ -100,16 +109,21 @@ def verify(
     elif given != "-" and not Path(given).exists():
         raise Usage(f"{printable(given)!r} does not exist, and is no code", where="RECEIPT|CODE")
     wanted = [_wanted(one) for one in attested or ()]
-    verdict = judge(given, files or [], trust, max_age, url, expect_type, wanted, pack=pack, queue=queue)
+    recorder = open_recorder(journal, officer, key, Passphrase(passphrase_file))
+    data = _read(given)
+    verdict = judge(data, files or [], trust, max_age, url, expect_type, wanted, pack=pack, queue=queue)
+    entry = None if recorder is None else recorder.record(data, verdict)
     if as_json:
-        emit_json(verdict_json(verdict))
+        emit_json({**verdict_json(verdict), **({} if entry is None else {"slip": entry.code})})
     else:
         say(verdict_text(verdict))
+        if entry is not None:
+            say(f"\n{slip_text(entry, verdict.origin)}")
     raise typer.Exit(verdict.code.exit_code)
 
 
 def judge(
-    given: str,
+    data: bytes | str | Unread,
     files: list[Path],
     trust_path: Path,
     max_age: int | None,
@@ -120,15 +134,16 @@ def judge(
     pack: Path | None = None,
     queue: Path | None = None,
 ) -> Verdict:
-    """The verdict on a receipt's file or a code. What cannot be read leads to CANNOT_TELL.
+    """The verdict on a receipt's bytes or a code. What cannot be read leads to CANNOT_TELL.
 
     Raises Usage, and what writing the queue raises.
     """
     now_ms = time.time_ns() // 1_000_000
     try:
         trust = load_trust(trust_path)
-        data = _read(given)
         asked = Asked(now_ms, tuple(map(digest_file, files)), expect_type, tuple(attested))
+        if isinstance(data, Unread):
+            return cannot_tell(data.why)
         if isinstance(data, str):
             return judge_code(data, trust, asked, max_age=max_age, url=url, pack=pack, queue=queue)
         receipt = parse_receipt(data)
@@ -162,12 +177,17 @@ def judge(
     )
 
 
-def _read(given: str) -> bytes | str:
-    """A receipt's bytes, or a code's text. Raises FileProblem."""
+def _read(given: str) -> bytes | str | Unread:
+    """A receipt's bytes, or a code's text."""
     if given == "-":
         data = sys.stdin.buffer.read(MAX_RECEIPT + 2)
         return data if data.startswith(b"{") else data.decode("utf-8", "replace")
-    return given if is_code(given) else read_file(Path(given), MAX_RECEIPT + 1)
+    if is_code(given):
+        return given
+    try:
+        return read_file(Path(given), MAX_RECEIPT + 1)
+    except FileProblem as error:
+        return Unread(str(error))
 
 
 def _wanted(text: str) -> WantedAttestation:

@@ -36,18 +36,23 @@ from ledger.references import parse_reference, reference_text
 from ledger.registry_leaf import RegistryLeaf
 from ledger.registry_records import AgencyRecord, KeyRecord, LedgerRecord, TypeRecord
 from ledger.seals import Seal
+from ledger.signatures import Algorithm, Ed25519Signer
 from ledger.status import compress_chunk, expand_chunk
 from ledger.status_tokens import open_status_token
 from ledger.submissions import SubmissionLeaf
 from ledger.tiles import encode_bundle, parse_bundle, parse_entries_path, parse_tile_path
 from ledger.tlog_proof import TlogProof, parse_tlog_proof
 from ledger.trust import parse_trust
+from ledger.trust_renewal import gather, parse_renewal
+from ledger.verdicts import VerdictCode
 from ledger.verifier import verify_receipt
 from ledger.witness_policy import parse_policy
 from tests.ledger.issued import SEED, Issued
 from tests.ledger.portable import KEY, Portable
 from tests.operator.attacks import books, forged_issue
 from tests.operator.cheating import accusation
+from tools.keyfile import PrivateKey, PublicKey
+from tools.verifying.entries import Entry, JournalKey, RecheckBy, Relied, parse_entry, parse_slip_code
 
 _VECTORS: Final = Path(__file__).parent.parent / "vectors"
 
@@ -91,6 +96,18 @@ def portable() -> Portable:
 def _text(parse: Callable[[str], Any]) -> Callable[[bytes], Any]:
     """A parser of text, given whatever text the bytes make."""
     return lambda data: parse(data.decode("utf-8", "replace"))
+
+
+@cache
+def _journal_entry() -> Entry:
+    """An entry of a verifying office's journal."""
+    secret = bytes(range(32))
+    public = PublicKey(Algorithm.ED25519, Ed25519Signer(secret).public_key, "journal", "journal")
+    key = JournalKey(PrivateKey(public, secret))
+    relied = Relied(bytes(32), 9, bytes(32), 7)
+    sealed = key.seal(1, RecheckBy(5, 1, 0, (4, (1,))))
+    made = Entry(1, 8, "desk-1", key.checked(1, b""), VerdictCode.GENUINE, relied, sealed, bytes(32))
+    return made.signed_by(key)
 
 
 def _judge(data: bytes) -> Any:
@@ -184,6 +201,14 @@ TARGETS: Final = (
     Target("checkpoint", parse_checkpoint, lambda: [_note_text()], format_checkpoint),
     Target("witness_policy", parse_policy, lambda: [_case("witness_policy", "parsed")["data"].encode()]),
     Target("trust", parse_trust, lambda: [issued().trust().encode()]),
+    Target("trust_renewal", parse_renewal, lambda: [gather(issued().static(), issued().trusted()).encode()]),
+    Target(
+        "journal_line",
+        lambda data: parse_entry(data, "line"),
+        lambda: [_journal_entry().encode()],
+        Entry.encode,
+    ),
+    Target("slip_code", _text(parse_slip_code), lambda: [_journal_entry().code.encode()]),
     Target("receipt", parse_receipt, lambda: [receipt()]),
     Target("receipt_and_verdict", _judge, lambda: [receipt()]),
     Target("evidence", parse_evidence, lambda: [_evidence()]),

@@ -30,7 +30,9 @@ def shown(*fields: Field, unchecked: tuple[str, ...] = ()) -> list[str]:
         index=7,
         issued_ms=0,
         as_of_ms=0,
+        genesis=bytes(32),
         size=9,
+        root=bytes(32),
         witnessed_s=None,
         expires=None,
     )

@@ -44,6 +44,11 @@ class ServedSource:
         except (FormatError, ProofInvalid, ValueError) as error:
             raise AnswerWrong(f"what is served there is no ledger: {error}", where=name) from None
 
+    @property
+    def genesis(self) -> bytes:
+        """The G of what is served there, by its own word."""
+        return leaf_hash(self.genesis_leaf)
+
     def renewal(self, trusted: TrustedLedger) -> Renewal:
         return gather(self._resources, trusted)
 
