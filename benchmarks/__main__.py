@@ -21,6 +21,7 @@ from benchmarks import (
     inquiries,
     issuing,
     national,
+    packs,
     revocations,
     rules,
     signing,
@@ -60,6 +61,8 @@ def main() -> None:
         section("Issuing a table", issuing.run(Path(temporary)))
     with tempfile.TemporaryDirectory(prefix="sudur-benchmarks-") as temporary:
         section("A national scenario", national.run(Path(temporary) / "data"))
+    with tempfile.TemporaryDirectory(prefix="sudur-benchmarks-") as temporary:
+        section("Offline packs", packs.run(Path(temporary)))
     section("Rules", rules.run())
     section("Signature algorithms", signing.run())
     section("Tree", tree.run())

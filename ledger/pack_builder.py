@@ -18,14 +18,17 @@ from ledger.packs import Form, Records
 from ledger.proven_registry import ProvenRegistry
 from ledger.resources import (
     LogTiles,
-    RegistryTiles,
     Resources,
-    fetch_record,
-    fetch_status_chunk,
+    check_record,
+    check_status_chunk,
+    fetch_all,
     fetch_status_list,
+    registry_record_path,
+    registry_tile_path,
+    status_chunk_path,
 )
 from ledger.status import EMPTY_CHUNK, EMPTY_CHUNK_HASH, chunk_count
-from ledger.tiles import TILE_WIDTH, tile_width
+from ledger.tiles import TILE_WIDTH, tile_path, tile_width
 from ledger.trust import TrustedLedger
 
 _FORK: Final = "keep the pack and report it: this may be another history than the one that you were shown"
@@ -84,8 +87,8 @@ class PackBuilder:
 
         A fetch for each. Raises PackFormatError.
         """
-        for run in range(first, last):
-            hashes = self._tiles.tile(0, run, TILE_WIDTH)
+        paths = (tile_path(0, run) for run in range(first, last))
+        for run, hashes in enumerate(fetch_all(self._resources, paths), first):
             check_run(hashes, run, subtrees[run * HASH_SIZE : (run + 1) * HASH_SIZE])
             yield hashes
 
@@ -109,23 +112,27 @@ class PackBuilder:
 
     def _roots(self, first: int) -> bytes:
         """The roots of the full runs from ``first`` on: what level 1 holds."""
-        found = []
-        full = self.size // TILE_WIDTH
-        for number in range(first // TILE_WIDTH, -(-full // TILE_WIDTH)):
-            hashes = self._tiles.tile(1, number, tile_width(1, number, self.size))
-            found.append(hashes[max(first - number * TILE_WIDTH, 0) * HASH_SIZE :])
-        return b"".join(found)
+        numbers = range(first // TILE_WIDTH, -(-self.size // TILE_WIDTH**2))
+        widths = [tile_width(1, number, self.size) for number in numbers]
+        wanted = [(number, width) for number, width in zip(numbers, widths, strict=True) if width]
+        found = fetch_all(self._resources, [tile_path(1, *one) for one in wanted])
+        return b"".join(found)[first % TILE_WIDTH * HASH_SIZE :]
 
     def _changed_statuses(self, old: OpenedPack | None) -> Iterator[tuple[int, int]]:
         count, seal = chunk_count(self.size), self._log.seal
         if old is not None and seal.status_root == old.sealed.seal.status_root:
             return
         known = {} if old is None else old.pack.statuses
-        for number, wanted in enumerate(fetch_status_list(self._resources, seal.status_root, count)):
-            chunk = known.get(number)
-            if wanted == (EMPTY_CHUNK_HASH if chunk is None else leaf_hash(chunk)):
-                continue
-            new = EMPTY_CHUNK if wanted == EMPTY_CHUNK_HASH else fetch_status_chunk(self._resources, wanted)
+        hashes = fetch_status_list(self._resources, seal.status_root, count)
+        held = {number: leaf_hash(chunk) for number, chunk in known.items()}
+        changed = [n for n, one in enumerate(hashes) if one != held.get(n, EMPTY_CHUNK_HASH)]
+        needed = [hashes[n] for n in changed if hashes[n] != EMPTY_CHUNK_HASH]
+        arriving = fetch_all(self._resources, map(status_chunk_path, needed))
+        for number in changed:
+            wanted, chunk = hashes[number], known.get(number)
+            new = EMPTY_CHUNK
+            if wanted != EMPTY_CHUNK_HASH:
+                new = check_status_chunk(next(arriving), wanted)
             before = dict(statuses_in({} if chunk is None else {number: chunk}))
             after = dict(statuses_in({number: new}))
             for index in sorted(before.keys() | after.keys()):
@@ -138,13 +145,16 @@ class PackBuilder:
             return ()
         held = () if old is None else old.pack.records.all
         known = {leaf_hash(record): record for record in (*held, registry.ledger_proof.record)}
-        tiles, count = RegistryTiles(self._resources, registry.root), registry.ledger.records
-        hashes = [
-            one
+        count = registry.ledger.records
+        paths = [
+            registry_tile_path(registry.root, 0, number, tile_width(0, number, count))
             for number in range(-(-count // TILE_WIDTH))
-            for one in split(tiles.tile(0, number, tile_width(0, number, count)))
         ]
-        found = [known.get(one) or fetch_record(self._resources, one) for one in hashes]
+        hashes = split(b"".join(fetch_all(self._resources, paths)))
+        missing = [one for one in hashes if one not in known]
+        arriving = fetch_all(self._resources, map(registry_record_path, missing))
+        known.update({one: check_record(record, one) for one, record in zip(missing, arriving, strict=True)})
+        found = [known[one] for one in hashes]
         if len(found) != count:
             raise ProofInvalid("the registry's tiles have not the records that it counts")
         agencies = registry.ledger.agencies + 1

@@ -7,13 +7,13 @@ any cache may stand in between. Format: docs/format.md, section Resources.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from struct import Struct
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
-from ledger.errors import ProofInvalid
+from ledger.errors import ProofInvalid, SudurError
 from ledger.hashing import HASH_SIZE, leaf_hash
 from ledger.leaves import LeafType
 from ledger.status import expand_chunk
@@ -29,6 +29,26 @@ class Resources(Protocol):
     """
 
     def fetch(self, path: str) -> bytes: ...
+
+
+@runtime_checkable
+class ManyResources(Resources, Protocol):
+    """Resources that fetch several at a time: over a slow link the waiting is most of it."""
+
+    def fetch_many(self, paths: Iterable[str]) -> Iterator[bytes | SudurError]:
+        """The bytes at each path, in that order; the error where there is nothing. Raises as ``fetch``."""
+        ...
+
+
+def fetch_all(resources: Resources, paths: Iterable[str]) -> Iterator[bytes]:
+    """What is at each path, in that order: several at a time where the source can. Raises as ``fetch``."""
+    if not isinstance(resources, ManyResources):
+        yield from map(resources.fetch, paths)
+        return
+    for found in resources.fetch_many(paths):
+        if isinstance(found, SudurError):
+            raise found
+        yield found
 
 
 def checkpoint_path(size: int) -> str:
@@ -112,7 +132,12 @@ def fetch_status_list(resources: Resources, root: bytes, count: int) -> tuple[by
 
 def fetch_status_chunk(resources: Resources, chunk_hash: bytes) -> bytes:
     """A status chunk, checked against its hash. Raises ProofInvalid."""
-    chunk = expand_chunk(resources.fetch(status_chunk_path(chunk_hash)))
+    return check_status_chunk(resources.fetch(status_chunk_path(chunk_hash)), chunk_hash)
+
+
+def check_status_chunk(data: bytes, chunk_hash: bytes) -> bytes:
+    """The chunk that was fetched by its hash. Raises ProofInvalid, FormatError."""
+    chunk = expand_chunk(data)
     if leaf_hash(chunk) != chunk_hash:
         raise ProofInvalid("a status chunk does not have the hash that it was fetched by")
     return chunk
@@ -189,7 +214,11 @@ class SubjectEvents:
 
 def fetch_record(resources: Resources, record_hash: bytes) -> bytes:
     """A registry record, checked against its hash. Raises ProofInvalid."""
-    record = resources.fetch(registry_record_path(record_hash))
+    return check_record(resources.fetch(registry_record_path(record_hash)), record_hash)
+
+
+def check_record(record: bytes, record_hash: bytes) -> bytes:
+    """A record that was fetched by its hash. Raises ProofInvalid."""
     if leaf_hash(record) != record_hash:
         raise ProofInvalid("a registry record does not have the hash that it was fetched by")
     return record
