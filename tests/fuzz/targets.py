@@ -24,6 +24,7 @@ from ledger.errors import SudurError
 from ledger.evidence import parse_evidence
 from ledger.evidence_verdict import verify_evidence
 from ledger.leaves import LeafType
+from ledger.left_open import LeftOpen, encode_queue, parse_queue
 from ledger.notes import VerifierKey, parse_note, parse_signatures
 from ledger.pack_builder import PackBuilder
 from ledger.pack_deltas import Delta, apply_delta, parse_delta
@@ -151,6 +152,12 @@ def _delta() -> Delta:
     return PackBuilder(static, issued().trusted(), static.checkpoint).delta(Form.SUBTREES, None)
 
 
+def _queue() -> bytes:
+    here = issued()
+    leaf = here.world.reader.leaf(here.index)
+    return encode_queue([LeftOpen(here.world.genesis, here.index, leaf, False, here.world.now)])
+
+
 def _pack() -> Pack:
     return apply_delta(None, _delta())
 
@@ -242,6 +249,7 @@ TARGETS: Final = (
     Target("reference", _text(parse_reference), lambda: [reference_text(1_234_567).encode()]),
     Target("code", decode_code, lambda: [_code().encode()], Code.encode),
     Target("code_text", _text(parse_code), lambda: [_code().text().encode()]),
+    Target("queue", parse_queue, lambda: [_queue()], encode_queue),
     Target("pack", parse_pack, lambda: [_pack().encode()]),
     Target("pack_delta", parse_delta, lambda: [_delta().encode()]),
     Target("pack_body", lambda data: parse_pack(_resealed(data)), lambda: [_pack().encode()]),
