@@ -161,7 +161,7 @@ def check_run(hashes: bytes, run: int, root: bytes) -> tuple[bytes, ...]:
 
 
 def open_pack(pack: Pack, trust: Trust, leaves: TileReader | None = None) -> OpenedPack:
-    """Prove a pack as a whole. About 0.1 s for 17 million documents.
+    """Prove a pack as a whole. Under a second for 17 million documents.
 
     Raises CheckpointUntrusted when no trusted ledger signed it, ProofInvalid when something in it does not
     lead to its checkpoint, RulesVersionUnknown, FormatError.

@@ -17,7 +17,16 @@ from ledger.checks import Steps, check_witnesses, moment
 from ledger.codes import Code, ledger_of_code, path_of
 from ledger.document_form import check_form, end_of
 from ledger.documents import Disclosure
-from ledger.errors import PackError, PackOfAnother, PathMissing, PolicyUnmet, SudurError, UnknownType
+from ledger.errors import (
+    OutOfRange,
+    PackError,
+    PackOfAnother,
+    PathMissing,
+    PolicyUnmet,
+    ProofInvalid,
+    SudurError,
+    UnknownType,
+)
 from ledger.judging import Asked, check_expected_type, judge, unchecked_files
 from ledger.left_open import LeftOpen
 from ledger.opened_pack import OpenedPack
@@ -141,14 +150,17 @@ class _Check:
                 raise UnknownType(error.what, fix=fix) from None
 
     def _check_inclusion(self, issue: Issue, left_open: LeftOpen) -> None:
-        with self.steps.step("inclusion", VerdictCode.NOT_IN_LEDGER):
+        """A pack that is damaged, or cannot be read, is no fault of the document."""
+        with self.steps.step("inclusion", VerdictCode.CANNOT_TELL):
             try:
                 shown = self.pack.check_leaf(self.code.index, issue.encode(), self.code.path)
+            except (ProofInvalid, OutOfRange):
+                with self.steps.step("inclusion", VerdictCode.NOT_IN_LEDGER):
+                    raise
             except PackError:
                 self.left_open = left_open
-                with self.steps.step("inclusion", VerdictCode.CANNOT_TELL):
-                    raise
-            self.steps.passed(shown)
+                raise
+        self.steps.passed(shown)
         self.left_open = left_open
 
 
@@ -198,12 +210,7 @@ def _renewed(
         if pack.pack.genesis != receipt.genesis:
             raise _of_another(pack, own.origin or "")
         witnessed_s, _ = _check_age(pack, asked.now_ms, greatest_age_s)
-    with steps.step("pack", VerdictCode.NOT_IN_LEDGER):
-        path = path_of(index, proven.size, receipt.issue.path)
-        try:
-            shown = pack.check_leaf(index, receipt.issue.leaf, path)
-        except PathMissing:
-            shown = "taken at its word that it stands there"
+        shown = _shown(receipt, proven, pack, steps)
         before = AgencyRecord.decode(receipt.registry.agency.record)
         doubtful = _doubtful_now(pack, before, index, proven.doubtful)
         status = pack.status(index)
@@ -238,6 +245,18 @@ def _renewed(
         changed=proven.changed if status is proven.status else None,
     )
     return replace(own, code=code, reason=reason, steps=tuple(steps.taken), proven=renewed)
+
+
+def _shown(receipt: Receipt, proven: Proven, pack: OpenedPack, steps: Steps) -> str:
+    """How the pack shows that the receipt's ISSUE stands in it, as far as it can."""
+    path = path_of(proven.index, proven.size, receipt.issue.path)
+    try:
+        return pack.check_leaf(proven.index, receipt.issue.leaf, path)
+    except PathMissing:
+        return "taken at its word that it stands there"
+    except ProofInvalid:
+        with steps.step("pack", VerdictCode.NOT_IN_LEDGER):
+            raise
 
 
 def _doubtful_now(pack: OpenedPack, before: AgencyRecord, index: int, was: bool) -> bool:

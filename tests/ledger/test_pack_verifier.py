@@ -27,7 +27,7 @@ from ledger.records import Basis, Status
 from ledger.trust import Trust
 from ledger.verdicts import Verdict, VerdictCode
 from tests.ledger.issued import FILE, SEED, Issued
-from tests.ledger.packed import Packed
+from tests.ledger.packed import Packed, Runs
 from tests.ledger.world import affirm, attest, signer, status
 
 C = VerdictCode
@@ -333,6 +333,20 @@ def test_witnesses_that_are_ahead_of_this_clock(packed: Packed, code: Code) -> N
     assert_nothing_shown(
         packed.judge(code, pack, trust=trust).verdict, C.CANNOT_TELL, "ahead of this clock: check it"
     )
+
+
+def test_damaged_leaf_hashes_are_no_fault_of_the_document(packed: Packed, code: Code) -> None:
+    pack = packed.open(Form.LEAVES)
+    spoilt = open_pack(pack.pack, packed.issued.trust(), Runs([bytes(8_192)]))
+    found = packed.judge(code, spoilt)
+    assert_nothing_shown(found.verdict, C.CANNOT_TELL, "damaged", "get a new pack")
+    assert found.left_open is None
+    receipt = packed.issued.receipt()
+    later = Packed()
+    later.issued.set_status(Status.REVOKED)
+    newer = later.open(Form.LEAVES)
+    spoilt = open_pack(newer.pack, packed.issued.trust(), Runs([bytes(8_192)]))
+    assert_nothing_shown(judged(later, receipt, spoilt), C.CANNOT_TELL, "damaged")
 
 
 def test_other_ledgers(packed: Packed, opened: OpenedPack, code: Code) -> None:

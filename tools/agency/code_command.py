@@ -15,6 +15,7 @@ from ledger.receipts import MAX_RECEIPT, Receipt, parse_receipt
 from ledger.records import Issue
 from ledger.registry_records import TypeRecord
 from ledger.trust import Trust
+from ledger.verdicts import VerdictCode
 from ledger.verifier import verify_receipt
 from tools.agency.directory import AgencyDirectory
 from tools.agency.session import Directory
@@ -23,7 +24,7 @@ from tools.files import locked, read_file
 from tools.options import Json_, PassphraseFile, static_resources
 from tools.receipt_renewal import renewed
 from tools.register.store import Register
-from tools.ui import Passphrase, emit_json, say
+from tools.ui import Passphrase, emit_json, printable, remark, say
 
 
 class NoPathYet(ToolError):
@@ -74,6 +75,8 @@ def code(
     verdict = verify_receipt(document, Trust((ledger,)), now_ms=time.time_ns() // 1_000_000)
     if verdict.proven is None:
         raise NotGenuine(f"{verdict.headline}: {verdict.reason}", where="the receipt")
+    if verdict.code is not VerdictCode.GENUINE:
+        remark(printable(f"{verdict.headline}: {verdict.reason}"))
     with locked(here.path, 2.0), Register.open(here, Passphrase(passphrase_file)) as register:
         whole = _from_register(register, document)
     made = _code(document, whole, with_path)
