@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from ledger.notes import parse_note
+from ledger.signatures import MlDsa44Signer
 from tests.ledger.world import issue, log_key
-from tests.node.served import Served, serve
+from tests.node.served import LOG, Served, serve
 
 pytestmark = [
     pytest.mark.golang,
@@ -68,7 +70,9 @@ def tessera(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
-    async with serve(tmp_path_factory.mktemp("node") / "data") as one:
+    # Its checkpoints have an ML-DSA-44 line as well, of a key that neither client knows or could.
+    keys = (LOG, MlDsa44Signer(bytes(32)))
+    async with serve(tmp_path_factory.mktemp("node") / "data", keys) as one:
         await one.submit()
         for start in range(0, SUBMISSIONS, 16):
             batch = [
@@ -86,6 +90,8 @@ def url(served: Served) -> str:
 async def test_signature_tiles_entries_and_proofs(client: Path, served: Served) -> None:
     size = served.size
     assert size > 65_536
+    note = parse_note(served.node.ledger.published.checkpoint)
+    assert [len(line.blob) for line in note.signatures] == [64, 2_428]
     old = served.node.ledger.store.block(2).size
     await served.submit()
     indexes = (0, 1, 255, 256, 257, 65_535, 65_536, size - 2, size - 1, served.size - 1)

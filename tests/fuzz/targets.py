@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from ledger import canonical_json
-from ledger.checkpoints import format_checkpoint, parse_checkpoint
+from ledger.checkpoints import (
+    Checkpoint,
+    format_checkpoint,
+    log_key,
+    open_checkpoint,
+    parse_checkpoint,
+    sign_checkpoint,
+)
 from ledger.codes import Code, code_of, decode_code, parse_code
 from ledger.cose_receipts import CoseReceipt, parse_cose_receipt
 from ledger.envelope_bodies import Letter, Reply
@@ -25,7 +32,7 @@ from ledger.evidence import parse_evidence
 from ledger.evidence_verdict import verify_evidence
 from ledger.leaves import LeafType
 from ledger.left_open import LeftOpen, encode_queue, parse_queue
-from ledger.notes import VerifierKey, parse_note, parse_signatures
+from ledger.notes import NamedSigner, VerifierKey, parse_note, parse_signatures
 from ledger.pack_builder import PackBuilder
 from ledger.pack_deltas import Delta, apply_delta, parse_delta
 from ledger.packs import Form, Pack, parse_pack
@@ -37,10 +44,11 @@ from ledger.references import parse_reference, reference_text
 from ledger.registry_leaf import RegistryLeaf
 from ledger.registry_records import AgencyRecord, KeyRecord, LedgerRecord, TypeRecord
 from ledger.seals import Seal
-from ledger.signatures import Algorithm, Ed25519Signer
+from ledger.signatures import Algorithm, Ed25519Signer, MlDsa44Signer, Signer
 from ledger.status import compress_chunk, expand_chunk
 from ledger.status_tokens import open_status_token
 from ledger.submissions import SubmissionLeaf
+from ledger.subtrees import sign_tree, verify_tree
 from ledger.tiles import encode_bundle, parse_bundle, parse_entries_path, parse_tile_path
 from ledger.tlog_proof import TlogProof, parse_tlog_proof
 from ledger.trust import parse_trust
@@ -50,6 +58,7 @@ from ledger.verifier import verify_receipt
 from ledger.witness_policy import parse_policy
 from tests.ledger.issued import SEED, Issued
 from tests.ledger.portable import KEY, Portable
+from tests.ledger.world import ORIGIN, signer
 from tests.operator.attacks import books, forged_issue
 from tests.operator.cheating import accusation
 from tools.keyfile import PrivateKey, PublicKey
@@ -167,6 +176,13 @@ def _resealed(data: bytes) -> bytes:
     return data[:-32] + sha256(data[:-32]).digest()
 
 
+_LOG: Final[Sequence[Signer]] = (signer("log"), MlDsa44Signer(bytes(32)))
+
+
+def _log_keys() -> list[VerifierKey]:
+    return [log_key(ORIGIN, one.public_key, one.algorithm) for one in _LOG]
+
+
 def _checkpoint() -> bytes:
     return issued().static().checkpoint
 
@@ -202,10 +218,21 @@ TARGETS: Final = (
     Target(
         "verifier_key",
         _text(VerifierKey.parse),
-        lambda: [one.key.format().encode() for one in issued().trusted().log_keys],
+        lambda: [key.format().encode() for key in _log_keys()],
         lambda key: key.format().encode(),
     ),
     Target("checkpoint", parse_checkpoint, lambda: [_note_text()], format_checkpoint),
+    Target(
+        "signed_checkpoint",
+        lambda data: open_checkpoint(data, ORIGIN, _log_keys()),
+        lambda: [sign_checkpoint(Checkpoint(ORIGIN, 7, bytes(32)), _LOG)],
+        lambda signed: signed.note.encode(),
+    ),
+    Target(
+        "log_signature",
+        lambda data: verify_tree(_log_keys()[1], data, ORIGIN, 7, bytes(32)),
+        lambda: [sign_tree(NamedSigner(ORIGIN, _LOG[1]), 0, ORIGIN, 7, bytes(32)).blob],
+    ),
     Target("witness_policy", parse_policy, lambda: [_case("witness_policy", "parsed")["data"].encode()]),
     Target("trust", parse_trust, lambda: [issued().trust().encode()]),
     Target("trust_renewal", parse_renewal, lambda: [gather(issued().static(), issued().trusted()).encode()]),

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import grpc.aio
 import httpx
@@ -17,11 +17,12 @@ from google.rpc import error_details_pb2, status_pb2
 from ledger import changes
 from ledger.changes import AUTHORITY, LEDGER, Change, ChangeBody, Subject
 from ledger.checkpoints import Checkpoint, open_checkpoint
+from ledger.checkpoints import log_key as checkpoint_key
 from ledger.leaves import NONE
 from ledger.notes import VerifierKey
 from ledger.records import UNDECLARED_TYPE
 from ledger.registry_leaf import NO_GENESIS
-from ledger.signatures import Ed25519Signer
+from ledger.signatures import Ed25519Signer, Signer
 from ledger.signing_policy import SigningPolicy
 from ledger.submissions import pack
 from node.config import Address, Settings
@@ -42,14 +43,14 @@ from tests.ledger.world import (
 
 K = 2
 AUTHORITY_KEYS = {n: signer(f"authority {n}") for n in (1, 2, 3)}
+LOG: Final = signer("log")
 ANY_PORT = Address("127.0.0.1", 0)
 
 
-def genesis_leaf() -> bytes:
+def genesis_leaf(log: Sequence[Signer] = (LOG,)) -> bytes:
     """Leaf 0 of the ledger that these tests serve: two of three authority keys decide."""
-    body = changes.Genesis(
-        ORIGIN, bytes(32), True, START_MS, (log_key("log"),), authority_set(K, AUTHORITY_KEYS), ""
-    )
+    log_keys = tuple(checkpoint_key(ORIGIN, one.public_key, one.algorithm).format() for one in log)
+    body = changes.Genesis(ORIGIN, bytes(32), True, START_MS, log_keys, authority_set(K, AUTHORITY_KEYS), "")
     keys = {(AUTHORITY, n): key for n, key in AUTHORITY_KEYS.items()}
     return sign_change(NO_GENESIS, Change(LEDGER, NONE, body), keys)
 
@@ -163,9 +164,9 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def serve(data_dir: Path, **more: Any) -> AsyncIterator[Served]:
-    """A new node on ``data_dir``, with agency 1 enrolled when the ledger is new."""
-    async with start_node(settings(data_dir, **more), [signer("log")], genesis_leaf()) as node:
+async def serve(data_dir: Path, log: Sequence[Signer] = (LOG,), /, **more: Any) -> AsyncIterator[Served]:
+    """A new node on ``data_dir``, with agency 1 enrolled when the ledger is new; ``log``: its log keys."""
+    async with start_node(settings(data_dir, **more), log, genesis_leaf(log)) as node:
         options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
         async with (
             grpc.aio.insecure_channel(str(node.grpc), options=options) as channel,
