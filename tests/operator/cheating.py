@@ -27,7 +27,7 @@ from ledger.state import State, Transition
 from ledger.submissions import Submission
 from ledger.tiles import TILE_WIDTH, TileNodeReader, encode_bundle, entries_path
 from ledger.tree import Tree
-from ledger.trust import Trust, TrustedLedger
+from ledger.trust import SeenHead, Trust, TrustedLedger
 from tests.ledger.static import StaticLedger
 from tests.ledger.world import ORIGIN, MemoryReader, World, issue, log_key, signer
 from tests.witnesses import cosigned
@@ -70,7 +70,8 @@ class Books(World):
     static: StaticLedger = field(default_factory=lambda: StaticLedger(ORIGIN, [signer("log")]))
     sealed: list[Transition] = field(default_factory=list)
     policy: str = ""
-    """The witness policy of the trust file that others have."""
+    head: SeenHead | None = None
+    """What others have in their trust file: its policy, and the head that it was renewed by."""
 
     def commit(self, transition: Transition) -> Transition:
         self.reader.take(transition)
@@ -130,7 +131,8 @@ class Books(World):
 
     def trusted(self) -> TrustedLedger:
         key = VerifierKey.parse(log_key("log", self.origin))
-        return TrustedLedger.founded(leaf_hash(self.static.leaves[0]), self.origin, (key,), self.policy)
+        genesis = leaf_hash(self.static.leaves[0])
+        return replace(TrustedLedger.founded(genesis, self.origin, (key,), self.policy), head=self.head)
 
     def trust(self) -> Trust:
         return Trust((self.trusted(),))

@@ -16,6 +16,7 @@ from ledger import changes
 from ledger.changes import LEDGER
 from ledger.checkpoints import Checkpoint, sign_checkpoint
 from ledger.resources import CHECKPOINT
+from ledger.trust import SeenHead
 from tests.ledger.issued import Issued
 from tests.ledger.world import issue, signer
 from tests.operator.attacks import books
@@ -223,6 +224,35 @@ def test_what_the_log_has_not_signed_is_nobodys_head(ask: Asking) -> None:
         asked = ask(made, url, liar)
     assert asked.code == 2
     assert "no trusted key" in asked.json["sources"][1]["foreign"][0]
+
+
+def test_the_head_that_the_trust_file_was_renewed_by(ask: Asking) -> None:
+    """Its signature was not kept: it is a doubt, and no evidence."""
+    one, other = faces(2)
+    head = one.opened().checkpoint
+    other.head = one.head = SeenHead(head.size, head.root, one.state.time_ms)
+    with node(one) as url:
+        assert ask(one, url).code == 0
+    with node(other) as url:
+        asked = ask(other, url, state="another")
+    assert asked.code == 2
+    assert "trust file was renewed by" in asked.json["doubts"][0]
+
+
+def test_it_reads_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = faces(2)
+    trust = tmp_path / "trust.json"
+    trust.write_bytes(one.trust().encode())
+    with node(one) as here, node(other) as there:
+        options = ["--trust", str(trust), "--state", str(tmp_path / "state")]
+        code = run(["audit", "compare", here, there, *options])
+    told = capsys.readouterr().out
+    assert code == 1
+    assert f"{there} (node): {other.size} leaves" in told
+    assert "the largest, sealed 2026-01-01 00:00:" in told
+    assert f"{other.size - one.size} behind the largest" in told
+    assert "THE LOG LIED: it signed a tree of" in told
+    assert "NOT ONE HISTORY: 2 checkpoints; proven against the log: 1." in told
 
 
 def test_who_does_not_answer_is_named(ask: Asking) -> None:

@@ -16,8 +16,10 @@ from ledger.cosignatures import verify_cosignatures
 from ledger.errors import FormatError, SudurError
 from ledger.evidence import Evidence
 from ledger.evidence_making import prove_fork, prove_leaf, prove_unsealed
+from ledger.proofs import prove_consistency, verify_consistency
 from ledger.receipts import ProvenLeaf
 from ledger.resources import LogTiles, fetch_leaves
+from ledger.run_proofs import root_at
 from ledger.seals import Seal
 from ledger.tiles import NodeReader, TileNodeReader
 from ledger.trust import TrustedLedger
@@ -77,6 +79,7 @@ def compare(sources: Sequence[Source], ledger: TrustedLedger) -> Comparison:
             heads.setdefault(signed.note.text, signed)
     for signed in sorted(heads.values(), key=lambda one: -one.checkpoint.size):
         _place(signed, found, servers)
+    _hold_against_trust(found, ledger, servers)
     largest = max((one.checkpoint.size for one in heads.values()), default=0)
     seals = {text: _seal(signed, servers, found) for text, signed in heads.items()}
     for source in sources:
@@ -130,6 +133,29 @@ def _related(small: SignedCheckpoint, large: SignedCheckpoint, servers: Servers)
         except SudurError as error:
             why = f"{server.name}: {error}"
     return why
+
+
+def _hold_against_trust(found: Comparison, ledger: TrustedLedger, servers: Servers) -> None:
+    """The head that the trust file was renewed by: its signature was not kept, so it proves nothing."""
+    seen = ledger.head
+    for history in found.histories:
+        size = history.top.checkpoint.size
+        if seen is None or seen.size > size:
+            continue
+        for server in servers:
+            nodes = _nodes(server, history.top)
+            try:
+                root = root_at(nodes, seen.size)
+                path = prove_consistency(nodes, seen.size, size)
+                verify_consistency(seen.size, root, size, history.top.checkpoint.root, path)
+            except SudurError:
+                continue
+            if root != seen.root:
+                found.doubts.append(
+                    f"the history of {size} leaves has another root at size {seen.size} than the head that your"
+                    " trust file was renewed by: ask whoever renewed it for the signed checkpoint"
+                )
+            break
 
 
 def _genesis(signed: SignedCheckpoint, servers: Servers) -> ProvenLeaf | None:

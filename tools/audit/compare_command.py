@@ -103,7 +103,8 @@ def _code(comparison: Comparison, sources: list[Source], files: list[tuple[Path,
 def _lines(
     comparison: Comparison, sources: list[Source], files: list[tuple[Path, str]], code: int
 ) -> list[str]:
-    lines = [f"{printable(one.source.name)} ({one.source.kind}): {_shown(one)}" for one in comparison.newest]
+    now = wall_ms()
+    lines = [f"{printable(one.source.name)} ({one.source.kind}): {_shown(one, now)}" for one in comparison.newest]
     for source in sources:
         if source.fault:
             lines.append(f"{printable(source.name)} ({source.kind}): CANNOT TELL, {printable(source.fault)}")
@@ -121,23 +122,33 @@ def _lines(
     if code == EXIT_OK:
         lines.append(f"ONE HISTORY: all {checkpoints} checkpoints are of one tree.")
     elif code == EXIT_NOT_GENUINE:
-        lines.append(f"NOT ONE HISTORY: {checkpoints} checkpoints, {len(files)} breaches proven.")
+        lines.append(f"NOT ONE HISTORY: {checkpoints} checkpoints; proven against the log: {len(files)}.")
     else:
         lines.append(f"CANNOT TELL: of {checkpoints} checkpoints not all were shown to be of one tree.")
     return lines
 
 
-def _shown(one: Newest) -> str:
+def _shown(one: Newest, now_ms: int) -> str:
     checkpoint = one.signed.checkpoint
     text = f"{checkpoint.size} leaves, root {checkpoint.root.hex()[:16]}"
     text += f", {one.behind} behind the largest" if one.behind else ", the largest"
     if one.sealed_ms is not None:
-        text += f", sealed {_moment(one.sealed_ms // 1000)}"
+        text += f", sealed {_moment(one.sealed_ms // 1000)} ({_ago(now_ms - one.sealed_ms)})"
     if one.cosigned_s is not None:
         text += f", cosigned {_moment(one.cosigned_s)}"
     if len(one.source.heads) > 1:
         text += f"; {len(one.source.heads)} checkpoints in all"
     return text
+
+
+def _ago(age_ms: int) -> str:
+    seconds = age_ms // 1000
+    if seconds < 0:
+        return "ahead of this clock"
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit} ago"
+    return f"{seconds} s ago"
 
 
 def _moment(seconds: int) -> str:
