@@ -152,8 +152,8 @@ def _hold_against_trust(found: Comparison, ledger: TrustedLedger, servers: Serve
                 continue
             if root != seen.root:
                 found.doubts.append(
-                    f"the history of {size} leaves has another root at size {seen.size} than the head that your"
-                    " trust file was renewed by: ask whoever renewed it for the signed checkpoint"
+                    f"the history of {size} leaves has another root at size {seen.size} than the head that"
+                    " your trust file was renewed by: ask whoever renewed it for the signed checkpoint"
                 )
             break
 
