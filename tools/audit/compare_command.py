@@ -104,7 +104,9 @@ def _lines(
     comparison: Comparison, sources: list[Source], files: list[tuple[Path, str]], code: int
 ) -> list[str]:
     now = wall_ms()
-    lines = [f"{printable(one.source.name)} ({one.source.kind}): {_shown(one, now)}" for one in comparison.newest]
+    lines = [
+        f"{printable(one.source.name)} ({one.source.kind}): {_shown(one, now)}" for one in comparison.newest
+    ]
     for source in sources:
         if source.fault:
             lines.append(f"{printable(source.name)} ({source.kind}): CANNOT TELL, {printable(source.fault)}")
