@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,13 +12,13 @@ from typing import Any, cast
 import grpc.aio
 import httpx
 
+from ledger.signatures import Signer
 from node.cluster.etcd_client import parse_endpoints
 from node.cluster.run_member import ClusterSettings, RunningMember, start_member
 from node.config import Address
 from sudur.v1 import ledger_pb2, ledger_pb2_grpc
 from tests.cluster.etcds import Etcds, free_ports
-from tests.ledger.world import signer
-from tests.node.served import Served, genesis_leaf, settings
+from tests.node.served import LOG, Served, genesis_leaf, settings
 
 NAMES = ("n1", "n2", "n3")
 START_S = 60.0
@@ -87,15 +87,15 @@ class Cluster:
 
 
 @contextlib.asynccontextmanager
-async def cluster(root: Path, etcds: Etcds) -> AsyncIterator[Cluster]:
-    """Three new members of a new ledger, which serve and know their leader."""
+async def cluster(root: Path, etcds: Etcds, log: Sequence[Signer] = (LOG,)) -> AsyncIterator[Cluster]:
+    """Three new members of a new ledger, which serve and know their leader; ``log``: its log keys."""
     peers = [Address("127.0.0.1", port) for port in free_ports(len(NAMES))]
     founding = tuple(zip(NAMES, peers, strict=True))
     ends = contextlib.AsyncExitStack()
     async with ends:
 
         def start(name: str, directory: str) -> Awaitable[Node]:
-            return _start(root / directory, name, dict(founding)[name], founding, etcds, ends)
+            return _start(root / directory, name, dict(founding)[name], founding, etcds, ends, log)
 
         cluster = Cluster(list(await asyncio.gather(*[start(name, name) for name in NAMES])), start)
         await cluster.agree()
@@ -109,13 +109,14 @@ async def _start(
     founding: tuple[tuple[str, Address], ...],
     etcds: Etcds,
     ends: contextlib.AsyncExitStack,
+    log: Sequence[Signer],
 ) -> Node:
     stop = asyncio.Event()
     ready: asyncio.Future[RunningMember] = asyncio.get_running_loop().create_future()
     how = ClusterSettings(name, parse_endpoints(etcds.journal), peer, founding)
 
     async def serve() -> None:
-        async with start_member(settings(data), how, [signer("log")], genesis_leaf(), stop) as running:
+        async with start_member(settings(data), how, log, genesis_leaf(log), stop) as running:
             assert running is not None
             ready.set_result(running)
             await stop.wait()
