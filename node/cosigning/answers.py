@@ -31,9 +31,14 @@ class Trouble(StrEnum):
     FORKED = "FORKED"
     """It has seen another history of this log than is here. Or it lies."""
 
+    CAUGHT = "CAUGHT"
+    """Its audit says that this log has broken its own rules. Or it lies."""
+    OLD_SEAL = "OLD_SEAL"
+    """It audits, has not seen this head before, and cosigns none that was sealed long ago: the next one."""
+
     @property
     def is_alarm(self) -> bool:
-        return self in (Trouble.AHEAD, Trouble.FORKED)
+        return self in (Trouble.AHEAD, Trouble.FORKED, Trouble.CAUGHT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,11 @@ def read_answer(status: int, media_type: str, body: bytes, *, retry_after: str, 
             return Failed(Trouble.UNKNOWN_LOG, "it does not know this log: its operator has to add it")
         case 403:
             return Failed(Trouble.UNKNOWN_LOG, "it does not know the key that this log signs with")
+        case 422 if body.startswith(b"CAUGHT"):
+            return Failed(Trouble.CAUGHT, "its audit says that this log has broken its own rules")
+        case 503 if body.startswith(b"SEAL_OLD"):
+            what = "it audits, and cosigns no head that was sealed long before it was shown it"
+            return Failed(Trouble.OLD_SEAL, what, _seconds(retry_after))
         case 422:
             what = f"it has seen another tree of {old} leaves than is here"
             return Failed(Trouble.FORKED, what)

@@ -148,6 +148,8 @@ async def _ask(held: Held, link: WitnessLink, witnesses: Sequence[Witness], proo
                 )
             case Failed(trouble=Trouble.UNKNOWN_LOG):
                 return None  # it never saw anything
+            case Failed(trouble=Trouble.OLD_SEAL):
+                return None  # what it saw, this extends: it has looked at the proof first
             case Failed() as failed:
                 return failed
     return Failed(Trouble.WRONG, f"it names one size after the other, at last {old}")

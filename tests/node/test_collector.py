@@ -196,6 +196,8 @@ LIES: dict[str, tuple[Lie, Trouble]] = {
     "a size of another type": (says(409, b"3\n"), Trouble.WRONG),
     "ahead": (says(409, b"1000000\n", SIZE_TYPE), Trouble.AHEAD),
     "another history": (says(422), Trouble.FORKED),
+    "caught": (says(422, b"CAUGHT: a block breaks the rules\n"), Trouble.CAUGHT),
+    "an old head": (says(503, b"SEAL_OLD: sealed an hour ago\n"), Trouble.OLD_SEAL),
     "unknown log": (says(404), Trouble.UNKNOWN_LOG),
     "unknown key": (says(403), Trouble.UNKNOWN_LOG),
     "a fault of its own": (says(500), Trouble.REFUSING),

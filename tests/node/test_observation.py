@@ -155,8 +155,7 @@ def test_systemd_takes_the_units(unit: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
 def test_units_give_options_that_there_are(unit: Path) -> None:
     started = unit.read_text().split("ExecStart=")[1].replace("\\\n", " ").splitlines()[0]
-    said = (DOCS.parent / "tools" / "node_cmd.py").read_text() + (
-        DOCS.parent / "tools" / "cli.py"
-    ).read_text()
+    names = ("node_cmd.py", "cli.py", "witness/commands.py")
+    said = "".join((DOCS.parent / "tools" / name).read_text() for name in names)
     for option in re.findall(r"--([a-z-]+)", started):
         assert option.replace("-", "_") in said, option

@@ -115,5 +115,6 @@ def check_seal(leaf: bytes, seen_ms: int) -> None:
     if off_ms < -MAX_OFF_MS:
         raise SealOld(
             f"it was sealed {-off_ms // 1_000} s before this witness was shown it, and it is new to it",
-            fix="have a block appended, and ask for that",
+            retry_s=60,
+            fix="a block that is sealed now will be cosigned, and this one with it",
         )

@@ -175,7 +175,7 @@ class Door:
             headers["retry-after"] = str(error.retry_s)
         if isinstance(error, BodyTooLong):
             headers["connection"] = "close"
-        return Answer(error.status, TEXT, f"{error}\n".encode(errors="replace"), headers)
+        return Answer(error.status, TEXT, f"{error.code}: {error}\n".encode(errors="replace"), headers)
 
     # --- reading -------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ class _Audited(Collector):
 
     def collect(self) -> Iterable[Metric]:
         shown = GaugeMetricFamily(
-            "sudur_witness_audited_size", "Leaves found to obey the rules, by log", labels=["origin"]
+            "sudur_witnessing_audited_size", "Leaves found to obey the rules, by log", labels=["origin"]
         )
         for origin, size in self._replayed().items():
             shown.add_metric([origin], size)
@@ -109,10 +109,10 @@ class WitnessMetrics:
         self._time.labels(head.checkpoint.origin).set(head.time_s)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"sudur_witness_{name}", text, labels, registry=self.registry)
+        return Counter(f"sudur_witnessing_{name}", text, labels, registry=self.registry)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(f"sudur_witness_{name}", text, labels, registry=self.registry)
+        return Gauge(f"sudur_witnessing_{name}", text, labels, registry=self.registry)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(f"sudur_witness_{name}", text, registry=self.registry, buckets=buckets)
+        return Histogram(f"sudur_witnessing_{name}", text, registry=self.registry, buckets=buckets)

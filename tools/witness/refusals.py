@@ -67,12 +67,6 @@ class Caught(Inconsistent):
     code = "CAUGHT"
 
 
-class SealOld(Inconsistent):
-    """A head that is new to this witness was sealed long ago: it may have been made to look so."""
-
-    code = "SEAL_OLD"
-
-
 class NotNow(Refusal):
     """Nothing is wrong with the request; ``retry_s``: when to try again."""
 
@@ -106,6 +100,15 @@ class NotAudited(NotNow):
     """What is asked for could not be audited: nobody served it, or not what was signed."""
 
     code = "NOT_AUDITED"
+
+
+class SealOld(NotNow):
+    """A head that is new to this witness was sealed long ago: it may have been made to look so.
+
+    It extends what was cosigned, all the same; the next block that is sealed is cosigned with it.
+    """
+
+    code = "SEAL_OLD"
 
 
 class SealAhead(NotNow):

@@ -42,7 +42,7 @@ def test_a_seal_within_five_minutes_is_new(off_ms: int) -> None:
 def test_a_seal_that_is_old_or_ahead_is_refused() -> None:
     with pytest.raises(SealOld, match="301 s before") as old:
         check_seal(seal(NOW_MS - 301_000), NOW_MS)
-    assert old.value.status == 422
+    assert old.value.status == 503
     with pytest.raises(SealAhead, match="301 s ahead") as ahead:
         check_seal(seal(NOW_MS + 301_000), NOW_MS)
     assert ahead.value.status == 503
@@ -134,7 +134,7 @@ def test_a_log_that_is_caught_is_cosigned_no_more_until_somebody_says_so(
         assert found.ask(LOG.request(5, 5)).status_code == 422, "its old head is not refreshed either"
         (shown,) = found.get("/logs").json()["logs"]
         assert (shown["size"], "breaks the rules" in shown["caught"]) == (5, True)
-        assert 'sudur_witness_refused_total{reason="CAUGHT"} 3.0' in found.get("/metrics").text
+        assert 'sudur_witnessing_refused_total{reason="CAUGHT"} 3.0' in found.get("/metrics").text
     with told(tmp_path, 30) as (found, auditor):
         auditor.go.set()
         assert found.ask(LOG.request(5, 9)).status_code == 422, "a restart forgets nothing"

@@ -237,7 +237,7 @@ def test_what_it_shows(served: Witness) -> None:
     assert served.get(f"/{name.upper()}/checkpoint").status_code == 404
     for path in ("/healthz", "/readyz", "/metrics"):
         assert served.get(path).status_code == 200
-    assert f'sudur_witness_size{{origin="{LOG.origin}"}} {float(head.size)}' in served.get("/metrics").text
+    assert f'sudur_witnessing_size{{origin="{LOG.origin}"}} {float(head.size)}' in served.get("/metrics").text
 
 
 def test_over_tls(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_a_full_disk_stops_it_and_it_goes_on_by_itself(tmp_path: Path) -> None:
             assert witness.process.poll() is None
         assert witness.ask(log.request(5, 6)).status_code in (200, 409)
         metrics = witness.get("/metrics").text
-        assert "sudur_witness_storage_failures_total 0.0" not in metrics
+        assert "sudur_witnessing_storage_failures_total 0.0" not in metrics
     finally:
         ended = witness.stop()
     assert ended.code == 0, ended
