@@ -56,6 +56,12 @@ from ledger.trust_renewal import gather, parse_renewal
 from ledger.verdicts import VerdictCode
 from ledger.verifier import verify_receipt
 from ledger.witness_policy import parse_policy
+from ledger.witnessing import (
+    format_add_checkpoint,
+    parse_add_checkpoint,
+    parse_any_checkpoint,
+    parse_known_size,
+)
 from tests.ledger.issued import SEED, Issued
 from tests.ledger.portable import KEY, Portable
 from tests.ledger.world import ORIGIN, signer
@@ -63,6 +69,7 @@ from tests.operator.attacks import books, forged_issue
 from tests.operator.cheating import accusation
 from tools.keyfile import PrivateKey, PublicKey
 from tools.verifying.entries import Entry, JournalKey, RecheckBy, Relied, parse_entry, parse_slip_code
+from tools.witness.logs import parse_list
 
 _VECTORS: Final = Path(__file__).parent.parent / "vectors"
 
@@ -232,6 +239,22 @@ TARGETS: Final = (
         "log_signature",
         lambda data: verify_tree(_log_keys()[1], data, ORIGIN, 7, bytes(32)),
         lambda: [sign_tree(NamedSigner(ORIGIN, _LOG[1]), 0, ORIGIN, 7, bytes(32)).blob],
+    ),
+    Target(
+        "add_checkpoint",
+        parse_add_checkpoint,
+        lambda: [format_add_checkpoint(7, [bytes(32), bytes(31) + b"x"], _checkpoint())],
+        lambda asked: format_add_checkpoint(asked.old_size, asked.proof, asked.note),
+    ),
+    Target("any_checkpoint", parse_any_checkpoint, lambda: [_note_text(), _note_text() + b"more\n"]),
+    Target("known_size", parse_known_size, lambda: [b"1234\n"], lambda size: b"%d\n" % size),
+    Target(
+        "list_of_logs",
+        parse_list,
+        lambda: [
+            b"logs/v0\nvkey %b\norigin x\nqpd 3\n" % one.key.format().encode()
+            for one in issued().trusted().log_keys
+        ],
     ),
     Target("witness_policy", parse_policy, lambda: [_case("witness_policy", "parsed")["data"].encode()]),
     Target("trust", parse_trust, lambda: [issued().trust().encode()]),

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from ledger.canonical_json import Json, base64_text
 from ledger.cosignatures import witness_key
-from ledger.signatures import Signer
+from ledger.signatures import Algorithm, Signer
 from tools.errors import KeyFileError, Usage
 from tools.keyfile import KeyFile, make_key, save_key
 from tools.options import Json_, PassphraseFile
@@ -83,6 +83,24 @@ def init(
     Mark.create(mark, identity)
     remark(f"The key is in {key}, its mark in {mark}.")
     say(identity.key.format())
+
+
+@app.command()
+def keygen(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The witness's name, as its first key has it.")],
+    key: Annotated[Path, typer.Option("--key", metavar="FILE", dir_okay=False, help="The new private key.")],
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Make a further key, of ML-DSA-44, which withstands quantum computers; prints its vkey.
+
+    It cosigns beside the first one: sudur witness start --key FIRST --key THIS. It has no mark of its own.
+
+    Example: sudur witness keygen witness.example.org/w1 --key witness-ml-dsa-44.key.json
+    """
+    made = make_key("witness", "witness", Algorithm.ML_DSA_44)
+    vkey = witness_key(name, made.public.key, Algorithm.ML_DSA_44)
+    save_key(key, made, Passphrase(passphrase_file).to_make())
+    say(vkey.format())
 
 
 @app.command()

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from ledger.cosignatures import verify_cosignatures
 from ledger.errors import SudurError
+from ledger.notes import Note, SignatureType, VerifierKey, parse_note, parse_signatures
 from node.errors import DataInUse
 from tests.tools.helpers import Commands, assert_one_line
-from tests.tools.witness.serving import Files, witness
+from tests.tools.witness.serving import Files, start_process, witness
 from tests.tools.witness.some_log import SomeLog
 from tools.errors import DirectoryInUse
 from tools.witness.refusals import StateLost
@@ -116,6 +118,22 @@ def test_a_key_without_its_mark_does_not_start(tmp_path: Path, sudur: Commands) 
     assert_one_line(sudur(*start), 1, "no mark file", "new key")
     assert sudur("witness", "init", "witness.example/v", "--key", tmp_path / "other").code == 0
     assert_one_line(sudur(*start, "--mark", tmp_path / "other.mark"), 1, "not that of the witness")
+
+
+def test_a_further_key_cosigns_under_the_same_name(tmp_path: Path, sudur: Commands) -> None:
+    files, name = Files(tmp_path), "witness.example/w"
+    first = sudur("witness", "init", name, "--key", files.key).out.strip()
+    second = sudur("witness", "keygen", name, "--key", tmp_path / "second").out.strip()
+    assert VerifierKey.parse(second).type is SignatureType.ML_DSA_44
+    (tmp_path / "logs").write_text(f"logs/v0\nvkey {LOG.signer.key().format()}\n")
+    found = start_process(files, "--key", tmp_path / "second", "--log", tmp_path / "logs")
+    try:
+        answer = found.ask(LOG.request(0, 4))
+        note = Note(parse_note(LOG.note(4)).text, parse_signatures(answer.content))
+        keys = [VerifierKey.parse(first), VerifierKey.parse(second)]
+        assert [one.key for one in verify_cosignatures(note, keys)] == keys
+    finally:
+        assert found.stop().code == 0
 
 
 @pytest.mark.parametrize("name", ["", "two words", "a+b", "x" * 256])
