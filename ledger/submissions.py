@@ -12,7 +12,7 @@ docs/format.md, section SUBMISSION.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
@@ -29,6 +29,7 @@ _LABEL: Final = b"sudur/v1/submission\n"
 _BODY: Final = Struct(">BBII32sQ")
 _SIGNATURE: Final = Struct(">HBH")
 _LENGTH: Final = Struct(">H")
+_SUBMISSION_TYPE: Final = bytes((LeafType.SUBMISSION,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,13 +195,43 @@ def open_submission(leaf: bytes, packed: bytes) -> Submission:
     return _bind(leaf, head, records, leaf_hashes(records), columns, others)
 
 
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """What a caller has hashed of leaves already, and is trusted to have hashed right: the leaf hash of each,
+    and by the index of a SUBMISSION in the log the root over its records, for some or all.
+    """
+
+    hashes: Sequence[bytes]
+    roots: Mapping[int, bytes]
+
+
+def records_roots(leaves: Sequence[bytes], hashes: Sequence[bytes], first: int) -> dict[int, bytes]:
+    """The roots that :class:`Hashed` asks for, of leaves from index ``first`` on. About 0.6 µs a record.
+
+    One whose records are not all there is left out.
+    """
+    roots, at = {}, 0
+    while at < len(leaves):
+        leaf = leaves[at]
+        at += 1
+        if leaf[1:2] == _SUBMISSION_TYPE and len(leaf) >= _BODY.size:
+            after = at + int(_BODY.unpack_from(leaf)[3])
+            if after <= len(leaves):
+                roots[first + at - 1] = merkle_root(hashes[at:after])
+                at = after
+    return roots
+
+
 def gather_submission(
-    leaf: bytes, records: Sequence[bytes], hashes: Sequence[bytes] | None = None
+    leaf: bytes,
+    records: Sequence[bytes],
+    hashes: Sequence[bytes] | None = None,
+    root: bytes | None = None,
 ) -> Submission:
     """:func:`open_submission` for records that are already apart, as in a block or a bundle.
 
-    ``hashes``: the leaf hash of each record, when the caller has them; they are taken as they are. Then it
-    costs about 0.8 µs a record.
+    ``hashes``: the leaf hash of each record, and ``root`` the root over them, when the caller has them; they
+    are taken as they are. Then it costs about 0.3 µs a record.
     """
     head = SubmissionLeaf.decode(leaf)
     columns: IssueColumns | None = None
@@ -209,7 +240,8 @@ def gather_submission(
         columns = _issue_columns(head.agency, head.count, b"".join(records), b"")
     if columns is None:
         columns, others = _sort_records(head.agency, records)
-    return _bind(leaf, head, records, leaf_hashes(records) if hashes is None else hashes, columns, others)
+    known = leaf_hashes(records) if hashes is None else hashes
+    return _bind(leaf, head, records, known, columns, others, root)
 
 
 def _bind(
@@ -219,10 +251,11 @@ def _bind(
     hashes: Sequence[bytes],
     columns: IssueColumns,
     others: list[tuple[int, Record]],
+    root: bytes | None = None,
 ) -> Submission:
     if len(records) != head.count:
         raise WrongCount(f"the submission names {head.count} records, {len(records)} came with it")
-    if merkle_root(hashes) != head.records_root:
+    if (merkle_root(hashes) if root is None else root) != head.records_root:
         raise WrongRecordsRoot(
             "the records are not those that the submission's root covers",
             fix="sign the submission again over the records that are sent",

@@ -17,7 +17,7 @@ from node.logs import configure_logs
 from tools.audit.compare_command import compare_sources
 from tools.audit.engine import AuditedLog, Feed, Watch, forget_replayed, wall_ms
 from tools.audit.following import PAUSE_S, follow
-from tools.audit.helper import HelperFeed
+from tools.audit.helper import HelperFeed, seldom_collect
 from tools.audit.metrics import AuditMetrics
 from tools.audit.rounds import Rounds, Source
 from tools.audit.sources import open_source
@@ -88,6 +88,7 @@ def run(
     if metrics is not None and not follow_it:
         raise Usage("is of use with --follow only", where="--metrics")
     tls = tls_of_command()
+    seldom_collect()
     try:
         ledger = only_ledger(load_trust(trust))
         if rebuild and state.is_dir():

@@ -33,6 +33,7 @@ from ledger.proofs import prove_consistency
 from ledger.resources import Resources, checkpoint_path
 from ledger.rules_v1 import MAX_BLOCK_LEAVES
 from ledger.state import State
+from ledger.submissions import Hashed
 from ledger.tiles import TILE_WIDTH, TileNodeReader, entries_path
 from ledger.tree import Tree
 from ledger.trust import TrustedLedger
@@ -481,6 +482,7 @@ class _Run:
         self._arrived: list[tuple[Tree, list[bytes]]] = []
         self._block: list[bytes] = []
         self._hashes: list[bytes] = []
+        self._roots: dict[int, bytes] = {}
         self._bundles: list[bytes] = []
 
     @property
@@ -502,6 +504,7 @@ class _Run:
         self._arrived.append((self.tree, hashes))
         self.tree = portion.tree
         self._bundles += portion.bundles
+        self._roots = portion.roots if not self._block else {**self._roots, **portion.roots}
         self._index.add_tiles(portion.tiles)
         at = skip
         for seal in seals:
@@ -520,7 +523,7 @@ class _Run:
 
     def _judge(self) -> None:
         index = self._index
-        transition = rules.apply(index.state, index, self._block, self._hashes)
+        transition = rules.apply(index.state, index, self._block, Hashed(self._hashes, self._roots))
         if index.state is None and transition.state.genesis != self._trusted.genesis:
             raise WrongLedger(
                 "the log begins with another genesis than the trust file pins",

@@ -13,6 +13,7 @@ from typing import Final, Protocol, runtime_checkable
 from ledger.errors import FormatError, TileFormatError
 from ledger.hashing import leaf_hashes
 from ledger.resources import Resources
+from ledger.submissions import records_roots
 from ledger.tiles import TILE_WIDTH, Tile, entries_path, tile_path, tile_width
 from ledger.tree import Tree
 from tools.audit.backup_source import BackupResources
@@ -35,7 +36,8 @@ class ManyResources(Resources, Protocol):
 @dataclass(frozen=True, slots=True)
 class Portion:
     """Leaves from ``first`` on: ``bundles`` as they were served, less ``skip`` leaves of the first that were
-    there before. ``hashes``: of each leaf, 32 bytes. ``tiles``: what :meth:`Tree.append` gave, ``tree`` the
+    there before. ``hashes``: of each leaf, 32 bytes; ``roots``: as :class:`ledger.submissions.Hashed` has
+    them. ``tiles``: what :meth:`Tree.append` gave, ``tree`` the
     tree after them. Of the tiles served, ``compared`` so many, the paths of ``differing`` are not those, and
     ``missing`` so many are not served at all.
     """
@@ -44,6 +46,7 @@ class Portion:
     skip: int
     bundles: tuple[bytes, ...]
     hashes: bytes
+    roots: dict[int, bytes]
     tiles: tuple[Tile, ...]
     tree: Tree
     compared: int
@@ -72,11 +75,13 @@ def portions(
         for path, data in zip(wanted, served, strict=True):
             leaves += _leaves(path, data, min(TILE_WIDTH, size - number * TILE_WIDTH))
             number += 1
-        hashes = leaf_hashes(leaves[skip:])
+        del leaves[:skip]
+        hashes = leaf_hashes(leaves)
+        roots = records_roots(leaves, hashes, first)
         tree, made = tree.append(hashes)
         compared = _compare(resources, made, size) if with_tiles else (0, (), 0)
         kept = tuple(one for one in made if one.id.level and one.id.width == TILE_WIDTH)
-        yield Portion(first, skip, served, b"".join(hashes), kept, tree, *compared)
+        yield Portion(first, skip, served, b"".join(hashes), roots, kept, tree, *compared)
 
 
 def fetched(resources: Resources, paths: Iterable[str]) -> Iterable[bytes | NotFound]:

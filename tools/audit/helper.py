@@ -6,6 +6,7 @@ was started. Nothing of the helper's is durable, so whichever of the two is kill
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import queue
@@ -60,6 +61,12 @@ class HelperFeed:
             process.close()
 
 
+def seldom_collect() -> None:
+    """Have this process look for cyclic garbage seldom: hardly any is made, and each look takes its time."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
+
+
 def _received(connection: Connection) -> Portion | None:
     try:
         kind, value = connection.recv()
@@ -75,6 +82,7 @@ def _received(connection: Connection) -> Portion | None:
 
 def _help(connection: Connection, where: str, tls: ClientTls, tree: Tree, size: int) -> None:
     """The helper's whole life. It ends when nobody reads what it sends."""
+    seldom_collect()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to both: the other one decides
     outgoing: queue.Queue[_Sent] = queue.Queue(_AHEAD)
     sender = threading.Thread(target=_send, args=(connection, outgoing))
