@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from benchmarks import (
+    auditing,
     catching_up,
     cluster,
     ingest,
@@ -52,6 +53,8 @@ def main() -> None:
         section("Single calls, on that data", single.run(data))
         section("Proofs, on that data", stored.run(data))
         section("Revocations, on that data", revocations.run(data))
+    with tempfile.TemporaryDirectory(prefix="sudur-benchmarks-") as temporary:
+        section("Auditing", auditing.run(Path(temporary)))
     with tempfile.TemporaryDirectory(prefix="sudur-benchmarks-") as temporary:
         section("Catching up", catching_up.run(Path(temporary)))
     with tempfile.TemporaryDirectory(prefix="sudur-benchmarks-") as temporary:
