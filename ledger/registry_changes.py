@@ -391,6 +391,8 @@ def _close(registry: Registry, record: LedgerRecord, body: change.LedgerClosed, 
     if body.genesis == registry.genesis:
         raise ChangeRefused("a ledger cannot follow itself")
     check_origin(body.origin)
+    if body.origin == record.origin:
+        raise ChangeRefused("the ledger that follows needs an origin of its own: witnesses know logs by it")
     return replace(record, closed=ClosedRecord(index, body.genesis, body.origin))
 
 

@@ -662,6 +662,8 @@ def test_a_ledger_is_closed_once_and_for_all() -> None:
     following = changes.LedgerClosed(commitment("next"), "next.example")
     with pytest.raises(ChangeRefused, match="follow itself"):
         world.change(LEDGER, replace(following, genesis=world.genesis))
+    with pytest.raises(ChangeRefused, match="origin of its own"):
+        world.change(LEDGER, replace(following, origin=world.origin))
     at = world.change(LEDGER, following)
     closed = world.state.registry.ledger.closed
     assert closed is not None

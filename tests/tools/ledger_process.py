@@ -32,11 +32,16 @@ class Ledger:
 
 @contextmanager
 def running(
-    root: Path, *, keys: int = 3, threshold: int = 2, options: Sequence[str | Path] = ()
+    root: Path,
+    *,
+    keys: int = 3,
+    threshold: int = 2,
+    options: Sequence[str | Path] = (),
+    origin: str = "test.example/changes",
 ) -> Iterator[Ledger]:
     """A new ledger in ``root``, with its node, started with these options too; which must end well."""
     authority = root / "authority"
-    founded = ["authority", "init", "--dir", str(authority), "--origin", "test.example/changes"]
+    founded = ["authority", "init", "--dir", str(authority), "--origin", origin]
     assert run([*founded, "--keys", str(keys), "--threshold", str(threshold)]) == 0
     node = start("node", "start", "--data", root / "data", "--genesis", authority / "genesis.leaf",
                  "--log-key", authority / "log.key.json",

@@ -22,7 +22,7 @@ def ledgers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Ledger, 
     root = tmp_path_factory.mktemp("ledgers")
     with (
         running(root / "old", keys=1, threshold=1) as old,
-        running(root / "new", keys=1, threshold=1) as new,
+        running(root / "new", keys=1, threshold=1, origin="test.example/next") as new,
     ):
         yield old, new
 
@@ -97,6 +97,7 @@ def test_a_closed_ledger_hands_on_trust(
     """Runs last here: nothing opens a closed ledger again."""
     old, new = ledgers
     successor = new.authority / "genesis.leaf"
+    issued = _issue_before(sudur, old, tmp_path)
     done = sudur("authority", "close-ledger", "--successor", successor, *by(old))
     assert done.code == 0, done
     again = sudur("authority", "close-ledger", "--successor", successor, *by(old))
@@ -118,9 +119,54 @@ def test_a_closed_ledger_hands_on_trust(
     assert first.closed.genesis == second.genesis
     assert second.head is not None
     assert "closed at index" in sudur("registry", "show", "ledger", "--node", old.grpc).out
+    _closed_at_the_door(sudur, old, tmp_path, issued)
     assert run(["agency", "keygen", "--dir", str(tmp_path / "late")]) == 0
     refused = sudur("authority", "enrol", *by(old), "--name", "en=Late", "--key",
                     tmp_path / "late" / "submit.pub.json")  # fmt: skip
     assert refused.code == 1
     assert "takes nothing new" in refused.err
     assert "use the ledger that follows it" in refused.err
+    _ends(sudur, old, trust)
+
+
+def _issue_before(sudur: Commands, old: Ledger, path: Path) -> Path:
+    """A document of the old ledger; its receipt."""
+    agency, paper = path / "office", path / "paper.pdf"
+    paper.write_bytes(b"a paper")
+    assert sudur("agency", "keygen", "--dir", agency).code == 0
+    enrol = ("authority", "enrol", *by(old), "--name", "en=Office", "--role", "issue", "--type", "0")
+    assert sudur(*enrol, "--key", agency / "submit.pub.json").code == 0
+    issue = ("agency", "issue", "--node", old.grpc, "--dir", agency, "--trust", old.trust)
+    assert sudur(*issue, paper).code == 0
+    (receipt,) = path.rglob("*.receipt.json")
+    return receipt
+
+
+def _closed_at_the_door(sudur: Commands, old: Ledger, path: Path, receipt: Path) -> None:
+    """Nothing new is issued, and what was issued can still be revoked and verified."""
+    late = path / "late.pdf"
+    late.write_bytes(b"too late")
+    issue = ("agency", "issue", "--node", old.grpc, "--dir", path / "office")
+    refused = sudur(*issue, late)
+    assert refused.code == 1
+    assert "takes nothing new" in refused.err
+    assert sudur("verify", receipt, "--trust", path / "trust.json", "--url", old.url).code == 0
+    index = json.loads(receipt.read_bytes())["issue"]["index"]
+    revoke = ("agency", "revoke", index, "--dir", path / "office", "--node", old.grpc, "--yes")
+    assert sudur(*revoke).code == 0
+    assert "REVOKED" in sudur("verify", receipt, "--trust", path / "trust.json", "--url", old.url).out
+
+
+def _ends(sudur: Commands, old: Ledger, trust: Path) -> None:
+    """The last log key ends; the last head is believed at any age, and nothing can be logged any more."""
+    size = int(json.loads(sudur("log", "head", "--node", old.grpc, "--json").out)["size"])
+    end = ("authority", "end-log-key", old.authority / "log.key.json", *by(old))
+    assert "below" in sudur(*end, "--last-size", str(size + 1)).err
+    assert sudur(*end, "--last-size", str(size + 2)).code == 0
+    refused = sudur("authority", "rename", "1", "--name", "en=Other", *by(old))
+    assert refused.code == 1
+    assert f"the ledger ends with {size + 2} leaves" in refused.err
+    assert sudur("trust", "renew", trust, "--url", old.url).code == 0
+    shown = sudur("trust", "show", trust).out
+    assert f"ends with {size + 2} entries; its last head is known" in shown
+    assert "its last: nothing newer can come" in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.errors import FormatError
+from ledger.signatures import Algorithm, Ed25519Signer
 from ledger.verdicts import VerdictCode
+from tests.vectors import generate_journal
 from tools.errors import FileProblem, JournalProblem, NameTaken
-from tools.keyfile import KeyFile, encode_key, make_key
+from tools.keyfile import KeyFile, PrivateKey, PublicKey, encode_key, make_key
 from tools.verifying.entries import (
     MAX_LINE,
     Entry,
@@ -28,6 +31,7 @@ from tools.verifying.entries import (
 )
 from tools.verifying.journal import Head, JournalReader, append, create
 
+VECTORS = json.loads(Path(generate_journal.__file__).with_name("journal.json").read_text(encoding="utf-8"))
 NOW = 1_800_000_000_000
 BY = RecheckBy(41, 7, 0, (40, (1, 3)))
 MADE = make_key("journal", "journal")
@@ -236,3 +240,23 @@ def test_any_line_raises_only_our_error(line: bytes) -> None:
     for parse in (parse_header, lambda data: parse_entry(data, "line")):
         with pytest.raises(FormatError):
             parse(line)
+
+
+# --- known answers -----------------------------------------------------------------------------
+
+
+def test_known_answers(tmp_path: Path) -> None:
+    """A journal that was built without this code: read, unsealed, its codes computed."""
+    assert generate_journal.vectors() == VECTORS
+    secret = bytes.fromhex(VECTORS["secret"])
+    public = PublicKey(Algorithm.ED25519, Ed25519Signer(secret).public_key, "journal", "journal")
+    key = JournalKey(PrivateKey(public, secret))
+    (tmp_path / "journal").write_text("".join(f"{line}\n" for line in VECTORS["lines"]), encoding="utf-8")
+    found, reader = read(tmp_path / "journal")
+    assert reader.head.hash.hex() == VECTORS["want"]["head"]
+    for entry, want in zip(found, VECTORS["want"]["entries"], strict=True):
+        assert entry.verdict.value == want["verdict"]
+        assert entry.code == want["code"]
+        assert key.checked(entry.number, bytes.fromhex(want["digest"])) == entry.checked
+        by = key.unseal(entry)
+        assert (None if by is None else json.loads(by.encode())) == want["sealed"]
