@@ -573,7 +573,7 @@ def _by_code(roots: Iterable[type[SudurError]]) -> dict[str, type[SudurError]]:
 
 
 _CORE: Final = _by_code((core.FormatError, core.OutOfRange, core.VerificationError, core.RuleError))
-_OWN: Final = _by_code((errors.Unavailable, errors.NotFound, errors.IsMirror))
+_OWN: Final = _by_code((errors.Unavailable, errors.NotFound, errors.IsMirror, errors.NotPublished))
 _CODES: Final[Mapping[str, type[SudurError]]] = {**_CORE, **_OWN}
 
 

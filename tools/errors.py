@@ -110,7 +110,7 @@ class SubmissionFileProblem(ToolError):
 
 
 class CannotTell(ToolError):
-    """The agency's monitor could not see all that it has to see; nothing is said about the rest."""
+    """Not all that has to be seen could be seen, or not yet; nothing is said about the rest."""
 
     code = "CANNOT_TELL"
 
@@ -188,6 +188,18 @@ class Unavailable(ToolError):
     """No answer could be had; whether a write happened is unknown until it is sent again."""
 
     code = "UNAVAILABLE"
+
+
+class NotPublished(CannotTell):
+    """No checkpoint of the ledger was cosigned by enough witnesses yet."""
+
+    code = "NOT_PUBLISHED"
+
+
+class NotWitnessed(CannotTell):
+    """What was done is committed, and not yet witnessed: it is not handed out as final."""
+
+    code = "NOT_WITNESSED"
 
 
 class NoSecureConnection(Unavailable):

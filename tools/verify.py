@@ -5,17 +5,21 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ledger.attestations import WantedAttestation
-from ledger.errors import ReceiptFormatError, SudurError, TrustFormatError
+from ledger.errors import ReceiptFormatError, SudurError, TooLarge, TrustFormatError
 from ledger.judging import Asked
 from ledger.receipts import MAX_RECEIPT, parse_receipt
+from ledger.registry_records import History
+from ledger.trust import Trust
 from ledger.verdicts import Verdict, VerdictCode
 from ledger.verifier import verify_receipt
+from ledger.witness_policy import MAX_POLICY_SIZE, parse_policy
 from tools.agency.issuing import digest_file
 from tools.describe import verdict_json, verdict_text
 from tools.errors import FileProblem, Usage
@@ -46,7 +50,22 @@ def verify(
         ),
     ] = None,
     max_age: Annotated[
-        int | None, typer.Option(metavar="SECONDS", min=0, help="The oldest proof of status that you accept.")
+        int | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="The oldest proof of status that you accept: since when enough witnesses have cosigned it;"
+            " where none is asked for, since its seal.",
+        ),
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="A C2SP witness policy (k of n, groups) that decides, in place of the trust file's.",
+        ),
     ] = None,
     url: Annotated[
         str | None,
@@ -98,6 +117,8 @@ def verify(
 
     With --journal the check is written down, signed, before anything is said, and a slip is printed.
 
+    Example: sudur verify birth.pdf.receipt.json --trust trust.json --policy policy.txt --max-age 86400
+
     Example: scanner | sudur verify - --pack ledger.pack --trust trust.json
     """
     if url is not None and pack is not None:
@@ -111,7 +132,18 @@ def verify(
     wanted = [_wanted(one) for one in attested or ()]
     recorder = open_recorder(journal, officer, key, Passphrase(passphrase_file))
     data = _read(given)
-    verdict = judge(data, files or [], trust, max_age, url, expect_type, wanted, pack=pack, queue=queue)
+    verdict = judge(
+        data,
+        files or [],
+        trust,
+        max_age,
+        url,
+        expect_type,
+        wanted,
+        pack=pack,
+        queue=queue,
+        policy=policy,
+    )
     entry = None if recorder is None else recorder.record(data, verdict)
     if as_json:
         emit_json({**verdict_json(verdict), **({} if entry is None else {"slip": entry.code})})
@@ -133,14 +165,17 @@ def judge(
     *,
     pack: Path | None = None,
     queue: Path | None = None,
+    policy: Path | None = None,
 ) -> Verdict:
     """The verdict on a receipt's bytes or a code. What cannot be read leads to CANNOT_TELL.
 
-    Raises Usage, and what writing the queue raises.
+    ``policy``: decides in place of the trust file's. Raises Usage, and what writing the queue raises.
     """
     now_ms = time.time_ns() // 1_000_000
     try:
         trust = load_trust(trust_path)
+        if policy is not None:
+            trust = under_policy(trust, read_file(policy, MAX_POLICY_SIZE + 1))
         asked = Asked(now_ms, tuple(map(digest_file, files)), expect_type, tuple(attested))
         if isinstance(data, Unread):
             return cannot_tell(data.why)
@@ -148,7 +183,7 @@ def judge(
             return judge_code(data, trust, asked, max_age=max_age, url=url, pack=pack, queue=queue)
         receipt = parse_receipt(data)
     except TrustFormatError as error:
-        return cannot_tell(f"the trust file cannot be used: {error}")
+        return cannot_tell(f"what is to be trusted cannot be used: {error}")
     except ReceiptFormatError as error:
         return cannot_tell(f"this is not a receipt, or it is cut short or damaged: {error}")
     except FileProblem as error:
@@ -188,6 +223,16 @@ def _read(given: str) -> bytes | str | Unread:
         return read_file(Path(given), MAX_RECEIPT + 1)
     except FileProblem as error:
         return Unread(str(error))
+
+
+def under_policy(trust: Trust, policy: bytes) -> Trust:
+    """The same ledgers, each under this policy alone. Raises TrustFormatError."""
+    try:
+        parse_policy(policy)
+    except TooLarge as error:
+        raise TrustFormatError(error.what, where=error.where) from None
+    asked = History.start(0, policy.decode())
+    return Trust(tuple(replace(one, witness_policy=asked, own_policy="") for one in trust.ledgers))
 
 
 def _wanted(text: str) -> WantedAttestation:

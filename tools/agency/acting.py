@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from ledger.canonical_json import Json
-from tools.agency.issuing import WORK, Issuer
+from tools.agency.issuing import WORK, Issuer, Outcome
 from tools.agency.outbox import Submitted, Work, record_kind
 from tools.agency.session import Session
 from tools.agency.submission_files import export
@@ -49,19 +49,23 @@ class Acted:
         ]
 
 
-def finish_earlier(session: Session) -> None:
-    """Finish whatever earlier commands left open.
+def finish_earlier(session: Session) -> Outcome:
+    """Finish whatever earlier commands left open; what became of documents.
 
     Raises Unavailable, and the node's refusal of a work other than documents, which is then closed.
     """
     open_works = session.outbox.open_works()
     if open_works:
         remark("Finishing earlier work first")
+    outcome = Outcome()
     if any(one.kind == WORK for one in open_works):
-        Issuer(session.outbox, session.client, session.resources, session.here.receipts).finish_pending()
+        outcome = Issuer(
+            session.outbox, session.client, session.resources, session.here.receipts, session.publication
+        ).finish_pending()
     for work in open_works:
         if work.kind != WORK:
             complete(session, work)
+    return outcome
 
 
 def act(

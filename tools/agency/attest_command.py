@@ -89,7 +89,8 @@ def attest(
 
     A document for abroad is translated, then legalised by Foreign Affairs, then by a consulate: each attests
     what the one before it did, and hands the new receipt back to the holder. Given again after an
-    interruption, the command finishes its work and does not attest twice.
+    interruption, or because it was not yet witnessed, the command finishes its work and does not attest
+    twice.
 
     Example: sudur agency attest degree.receipt.json --kind translation --file degree-en.pdf --dir bureau
     --node 127.0.0.1:7070
@@ -107,6 +108,7 @@ def attest(
     if acted.placed is None:
         return
     (index,) = acted.indexes()
+    session.publication.covering(index)
     document = renewed(
         document, session.ledger, session.resources, {index: _copy(session, document, fields, acted)}
     )

@@ -14,6 +14,7 @@ from ledger.receipts import parse_receipt
 from ledger.records import Basis
 from ledger.signing_policy import ISSUE_KINDS
 from tools.agency import attest_command, code_command, four_eyes_commands, status_commands
+from tools.agency.acting import finish_earlier
 from tools.agency.directory import AgencyDirectory
 from tools.agency.issuing import (
     Issuer,
@@ -30,16 +31,19 @@ from tools.agency.session import (
     FirstTrust,
     OnFirstUse,
     ResourcesUrl,
+    Session,
     Signers,
     agency_session,
 )
+from tools.agency.session_command import in_session
 from tools.agency.submission_files import export
-from tools.errors import KeyFileError, Usage
+from tools.errors import KeyFileError, NotWitnessed, Usage
 from tools.files import locked
 from tools.keyfile import check_label, make_key
 from tools.letters import circulate_commands, inbox_commands, request_commands
 from tools.monitor import commands as monitor_commands
 from tools.options import NODES, Json_, Node, OfAlgorithm, PassphraseFile, connect, number_of
+from tools.publication import DEFAULT_WAIT_S, Wait
 from tools.register import commands as register_commands
 from tools.register.store import REGISTER_KEY, make_register_key
 from tools.registry import key_commands
@@ -189,6 +193,7 @@ def issue(
         Path | None, typer.Option(metavar="DIR", help="Where receipts go. Default: receipts in --dir.")
     ] = None,
     url: ResourcesUrl = None,
+    wait: Wait = DEFAULT_WAIT_S,
     passphrase_file: PassphraseFile = None,
     as_json: Json_ = False,
 ) -> None:
@@ -197,7 +202,9 @@ def issue(
     A document has the fields of its type and the file itself, of which only hashes leave this machine.
     What is signed is saved before it is sent: after a crash or a lost connection give the same command
     again, and it finishes that work, with nothing lost and nothing issued twice. Another command
-    finishes it too, and first. When nothing is left to finish, the same FILE makes a new document; a
+    finishes it too, and first. A receipt is made once the document is published, that is cosigned by enough
+    witnesses; what is committed and not yet witnessed after --wait seconds is finished by any later
+    command, or by sudur agency finish. When nothing is left to finish, the same FILE makes a new document; a
     TABLE is issued once.
 
     The columns of a TABLE are the type's fields, by name or by label in any language. Rows that cannot be
@@ -238,6 +245,7 @@ def issue(
         trust_on_first_use=trust_on_first_use,
         url=url,
         passphrase=Passphrase(passphrase_file),
+        wait_s=wait,
     ) as session:
         definition = type_record(session.client, type_)
         if options is not None:
@@ -250,7 +258,9 @@ def issue(
             for path in chosen:
                 documents.append(make_document(session.agency, definition, fields, path))
                 advance(1)
-        issuer = Issuer(session.outbox, session.client, session.resources, session.here.receipts)
+        issuer = Issuer(
+            session.outbox, session.client, session.resources, session.here.receipts, session.publication
+        )
         if session.outbox.open_works():
             remark("Finishing earlier work first")
         with progress("Writing receipts", len(chosen)) as advance:
@@ -296,6 +306,7 @@ def receipt(
     ] = None,
     url: ResourcesUrl = None,
     signer: Signers = None,
+    wait: Wait = DEFAULT_WAIT_S,
     passphrase_file: PassphraseFile = None,
     as_json: Json_ = False,
 ) -> None:
@@ -306,12 +317,24 @@ def receipt(
     if (index is None) == (external is None):
         raise Usage("give an index, or --id", where="INDEX")
     path = register_commands.write_one_receipt(
-        directory, index, external, node, out, url, signer or (), Passphrase(passphrase_file)
+        directory, index, external, node, out, url, signer or (), Passphrase(passphrase_file), wait
     )
     if as_json:
         emit_json({"receipt": str(path), "index": str(parse_receipt(path.read_bytes()).issue.index)})
     else:
         say(str(path))
+
+
+@app.command()
+@in_session
+def finish(session: Session, as_json: Json_ = False) -> None:
+    """Finish what earlier commands left open: what was not sent, and receipts of what is published by now.
+
+    Exit codes: 0 nothing is left, 2 something is committed and not yet witnessed.
+
+    Example: sudur agency finish --dir registry --node 127.0.0.1:7070
+    """
+    report(finish_earlier(session), Outcome(), as_json)
 
 
 for _command in (
@@ -344,6 +367,7 @@ for _name, _group in (
 def report(earlier: Outcome, outcome: Outcome, as_json: bool) -> None:
     issued = (*earlier.issued, *outcome.issued)
     refused = (*earlier.refused, *outcome.refused)
+    unwitnessed = (*earlier.unwitnessed, *outcome.unwitnessed)
     if as_json:
         emit_json(
             {
@@ -364,11 +388,16 @@ def report(earlier: Outcome, outcome: Outcome, as_json: bool) -> None:
                     }
                     for one in refused
                 ],
+                "unwitnessed": [
+                    {"index": one.index, "commitment": one.commitment.hex()} for one in unwitnessed
+                ],
             }
         )
     else:
         for one in issued:
             say(f"{one.receipt}  index {one.index}")
+        for committed in unwitnessed:
+            say(f"index {committed.index}  committed, not yet witnessed: no receipt yet")
     doubted = [one for one in issued if one.verdict.exit_code != 0]
     if doubted:
         one = doubted[0]
@@ -386,6 +415,12 @@ def report(earlier: Outcome, outcome: Outcome, as_json: bool) -> None:
         raise refused[0].error
     if earlier.stuck:
         raise earlier.stuck[0].error
+    if unwitnessed:
+        number = len(unwitnessed)
+        raise NotWitnessed(
+            f"{number} document{'s are' if number > 1 else ' is'} committed, and not yet witnessed",
+            fix="nothing is lost: sudur agency finish, or any later command, writes the receipts",
+        )
 
 
 def _fields(values: Sequence[str]) -> list[tuple[str, str]]:

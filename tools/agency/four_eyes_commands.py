@@ -37,7 +37,7 @@ from tools.agency.submission_files import (
     take_back,
 )
 from tools.describe import leaf_json
-from tools.errors import SubmissionFileProblem, Usage
+from tools.errors import NotWitnessed, SubmissionFileProblem, Usage
 from tools.files import locked
 from tools.letters.text import OUTCOMES, field_text
 from tools.options import NODES, Json_, Node, PassphraseFile, connect
@@ -138,11 +138,15 @@ def send(
                 where=str(file),
                 fix="hand it to the next officer: sudur agency sign",
             )
+        unwitnessed = 0
         kept = take_back(session.outbox, work, file)
         if kept.kind == WORK and "receipts" in kept.note:
-            issuer = Issuer(session.outbox, session.client, session.resources, session.here.receipts)
+            issuer = Issuer(
+                session.outbox, session.client, session.resources, session.here.receipts, session.publication
+            )
             outcome = issuer.complete(kept)
             refused = [one.error for one in outcome.refused]
+            unwitnessed = len(outcome.unwitnessed)
         else:
             refused = [one.error for one in session.outbox.finish(kept).refused]
             if not refused:
@@ -162,6 +166,11 @@ def send(
             say(f"{one.count} records of kind {one.kind}, at {one.first} to {one.first + one.count - 1}")
     if refused:
         raise refused[0]
+    if unwitnessed:
+        raise NotWitnessed(
+            f"{unwitnessed} of them are committed, and not yet witnessed: they have no receipts yet",
+            fix="nothing is lost: sudur agency finish writes them",
+        )
 
 
 def _confirmed() -> bool:

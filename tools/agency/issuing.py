@@ -33,8 +33,17 @@ from ledger.verifier import verify_receipt
 from tools.agency.directory import receipt_paths, write_receipt
 from tools.agency.outbox import Outbox, State, Work
 from tools.client import LedgerClient
-from tools.errors import ExternalIdTaken, FileProblem, RegisterProblem, RemoteError, Unavailable, Usage
+from tools.errors import (
+    ExternalIdTaken,
+    FileProblem,
+    NotWitnessed,
+    RegisterProblem,
+    RemoteError,
+    Unavailable,
+    Usage,
+)
 from tools.files import make_private_directory, open_file, reason
+from tools.publication import DEFAULT_WAIT_S, Publication
 from tools.register.documents import MAX_EXTERNAL, NewDocument, StoredDocument, text_of
 
 WORK: Final = "issue"
@@ -80,10 +89,22 @@ class Stuck:
 
 
 @dataclass(frozen=True, slots=True)
+class Committed:
+    """A document that is in the ledger, committed, not yet witnessed: it has no receipt, and its work stays
+    open until it has."""
+
+    fields: tuple[Field, ...]
+    basis: Basis
+    index: int
+    commitment: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     issued: tuple[Issued, ...] = ()
     refused: tuple[Refused, ...] = ()
     stuck: tuple[Stuck, ...] = ()
+    unwitnessed: tuple[Committed, ...] = ()
 
 
 def check_path(path: Path) -> None:
@@ -154,6 +175,7 @@ def not_issued(documents: Sequence[Document], basis: Basis, earlier: Outcome) ->
     is stuck counts as well, since it may be in the ledger.
     """
     there = Counter(one.fields for one in earlier.issued if one.basis is basis)
+    there.update(one.fields for one in earlier.unwitnessed if one.basis is basis)
     there.update(fields for one in earlier.stuck for ground, fields in one.documents if ground is basis)
     left = []
     for position, document in enumerate(documents):
@@ -183,9 +205,16 @@ class Issuer:
     """Issues through an outbox. ``own_receipts``: where receipts go when their place will not have them."""
 
     def __init__(
-        self, outbox: Outbox, client: LedgerClient, resources: Resources, own_receipts: Path
+        self,
+        outbox: Outbox,
+        client: LedgerClient,
+        resources: Resources,
+        own_receipts: Path,
+        publication: Publication | None = None,
     ) -> None:
+        """``publication``: waits for witnesses before a receipt is made; by default as long as is usual."""
         self._outbox = outbox
+        self._publication = publication or Publication(client, DEFAULT_WAIT_S)
         self._register = outbox.register
         self._client = client
         self._resources = resources
@@ -369,7 +398,8 @@ class Issuer:
         issued: list[Issued] = []
         refused: list[Refused] = []
         paths = [Path(path) for path in work.note["receipts"]]
-        maker = ReceiptMaker(outbox, self._client, self._resources)
+        maker = ReceiptMaker(outbox, self._resources, self._publication)
+        unwitnessed: list[Committed] = []
         at = 0
         for one in submissions:
             places, at = paths[at : at + one.count], at + one.count
@@ -381,10 +411,21 @@ class Issuer:
             for path, document in zip(
                 places, self._register.documents.run(one.document, one.count), strict=True
             ):
-                issued.append(self._write(path, document, maker))
                 advance(1)
-        outbox.close(work)
-        return Outcome(tuple(issued), tuple(refused))
+                if not unwitnessed:
+                    try:
+                        issued.append(self._write(path, document, maker))
+                        continue
+                    except NotWitnessed:
+                        pass  # those behind it are no better off
+                assert document.index is not None
+                assert document.commitment is not None
+                unwitnessed.append(
+                    Committed(document.fields, document.basis, document.index, document.commitment)
+                )
+        if not unwitnessed:
+            outbox.close(work)
+        return Outcome(tuple(issued), tuple(refused), unwitnessed=tuple(unwitnessed))
 
     def _write(self, path: Path, document: StoredDocument, maker: ReceiptMaker) -> Issued:
         """Write a receipt; among the agency's own when the place that was asked for will not have it."""
@@ -413,21 +454,27 @@ class Issuer:
 
 
 class ReceiptMaker:
-    """Makes receipts of documents of the register, as of now, and keeps each there too."""
+    """Makes receipts of documents of the register, as of now, and keeps each there too.
 
-    def __init__(self, outbox: Outbox, client: LedgerClient, resources: Resources) -> None:
+    Under published checkpoints alone: a receipt is final.
+    """
+
+    def __init__(self, outbox: Outbox, resources: Resources, publication: Publication) -> None:
         self._outbox = outbox
-        self._client = client
         self._resources = resources
+        self._publication = publication
+        self._note = b""
         self._builder: ReceiptBuilder | None = None
 
     def make(self, document: StoredDocument) -> Receipt:
-        """Raises RegisterProblem for a document that is not in the log, and what the builder raises."""
+        """Raises RegisterProblem for a document that is not in the log, NotWitnessed for one that is not
+        published in time, and what the builder raises."""
         if document.index is None:
             raise RegisterProblem("is not in the log", where=f"document {document.number}")
         outbox = self._outbox
-        if self._builder is None:
-            self._builder = ReceiptBuilder(self._resources, outbox.ledger, self._client.checkpoint())
+        note = self._publication.covering(document.index)
+        if self._builder is None or note != self._note:
+            self._builder, self._note = ReceiptBuilder(self._resources, outbox.ledger, note), note
         disclosure = document.document(outbox.agency).disclose(document.seed)
         receipt = self._builder.build(disclosure, document.index)
         sealed = outbox.register.box.seal("receipt", document.number, zlib.compress(receipt.encode()))
@@ -454,4 +501,5 @@ def _joined(outcomes: Sequence[Outcome]) -> Outcome:
         tuple(one for outcome in outcomes for one in outcome.issued),
         tuple(one for outcome in outcomes for one in outcome.refused),
         tuple(one for outcome in outcomes for one in outcome.stuck),
+        tuple(one for outcome in outcomes for one in outcome.unwitnessed),
     )

@@ -20,6 +20,7 @@ from tools.files import locked
 from tools.keyfile import KeyFile
 from tools.options import connect, node_resources
 from tools.pinning import check_node, load_trust, only_ledger, pinned_by_node
+from tools.publication import DEFAULT_WAIT_S, Publication
 from tools.register.store import Register
 from tools.registry.registered import newest_agencies, registered_keys
 from tools.signing import NumberedSigner
@@ -75,6 +76,7 @@ class Session:
     membership: Membership
     register: Register
     outbox: Outbox
+    publication: Publication
 
     @property
     def agency(self) -> int:
@@ -92,12 +94,14 @@ def agency_session(
     trust_on_first_use: bool = False,
     url: str | None = None,
     passphrase: Passphrase | None = None,
+    wait_s: float = DEFAULT_WAIT_S,
 ) -> Iterator[Session]:
     """Begin to work for an agency: pinned, known by its keys, with its register open.
 
-    ``signer``: labels or paths of the keys that sign; by default the only one. For the length of the
-    block no other command works in the directory. Raises Usage, DirectoryInUse, WrongLedger,
-    KeyFileError, WrongPassphrase, RegisterProblem, Unavailable.
+    ``signer``: labels or paths of the keys that sign; by default the only one. ``wait_s``: how long the
+    command waits for witnesses, in all. For the length of the block no other command works in the
+    directory. Raises Usage, DirectoryInUse, WrongLedger, KeyFileError, WrongPassphrase, RegisterProblem,
+    Unavailable.
     """
     words = passphrase or Passphrase(None)
     here = AgencyDirectory.open(directory)
@@ -111,7 +115,8 @@ def agency_session(
         register = stack.enter_context(Register.open(here, words))
         resources = stack.enter_context(node_resources(client, resources_url, url))
         outbox = Outbox(register, ledger, membership.agency, signers, client, officer=labels(files))
-        yield Session(here, client, ledger, resources, membership, register, outbox)
+        publication = Publication(client, wait_s)
+        yield Session(here, client, ledger, resources, membership, register, outbox, publication)
 
 
 def labels(files: Sequence[KeyFile]) -> str:

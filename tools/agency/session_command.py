@@ -24,6 +24,7 @@ from tools.agency.session import (
     agency_session,
 )
 from tools.options import Node, PassphraseFile
+from tools.publication import DEFAULT_WAIT_S, Wait
 from tools.ui import Passphrase
 
 _SHARED: Final[tuple[tuple[str, Any, Any], ...]] = (
@@ -34,6 +35,7 @@ _SHARED: Final[tuple[tuple[str, Any, Any], ...]] = (
     ("trust", FirstTrust, None),
     ("trust_on_first_use", OnFirstUse, False),
     ("url", ResourcesUrl, None),
+    ("wait", Wait, DEFAULT_WAIT_S),
     ("passphrase_file", PassphraseFile, None),
 )
 
@@ -53,6 +55,7 @@ def in_session(command: Callable[..., None]) -> Callable[..., None]:
             trust_on_first_use=shared["trust_on_first_use"],
             url=shared["url"],
             passphrase=Passphrase(shared["passphrase_file"]),
+            wait_s=shared["wait"],
         ) as session:
             command(session, **values)
 

@@ -313,9 +313,9 @@ def _change(
     ]
     note: dict[str, Json] = {"to": to.name.lower(), "subjects": len(meant)}
     acted = act(session, STATUS_WORK, records, note, prepare)
-    _report(
-        [] if acted.placed is None else list(zip(meant, acted.indexes(), strict=True)), passed, [], as_json
-    )
+    changed = [] if acted.placed is None else list(zip(meant, acted.indexes(), strict=True))
+    published = not changed or session.publication.is_published(changed[-1][1])
+    _report(changed, passed, [], as_json, published=published)
 
 
 _DOING: Final = {
@@ -374,13 +374,18 @@ def _report(
     passed: Sequence[tuple[Subject, str]],
     would: Sequence[Subject],
     as_json: bool,
+    *,
+    published: bool = True,
 ) -> None:
+    if not published:
+        remark("Committed, not yet witnessed: verifiers see it once witnesses have cosigned.")
     if as_json:
         emit_json(
             {
                 "changed": [{"subject": str(one.index), "index": str(at)} for one, at in changed],
                 "passed_over": [{"subject": str(one.index), "why": why} for one, why in passed],
                 "would_change": [str(one.index) for one in would],
+                "published": published,
             }
         )
     else:

@@ -127,7 +127,9 @@ class Answering:
         self._desk = desk
         self._register = desk.register
         session = desk.session
-        self._issuer = Issuer(session.outbox, session.client, session.resources, session.here.receipts)
+        self._issuer = Issuer(
+            session.outbox, session.client, session.resources, session.here.receipts, session.publication
+        )
 
     # --- deciding ---
 

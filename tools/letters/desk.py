@@ -33,6 +33,7 @@ from tools.client import EnvelopeAccess
 from tools.errors import NoEnvelopeKey, NotFound, Usage
 from tools.keyfile import PrivateKey
 from tools.letters.envelopes import Addressee, find_addressee, seal_letter
+from tools.publication import fresh
 from tools.register.letters import Filed, Letters
 from tools.register.store import Register
 from tools.ui import Passphrase, printable
@@ -98,7 +99,7 @@ class Desk:
     def renew(self) -> ProvenRecords:
         """Read the log as of the newest checkpoint from now on."""
         session = self.session
-        registry = ProvenRegistry(session.resources, session.ledger, session.client.checkpoint())
+        registry = ProvenRegistry(session.resources, session.ledger, fresh(session.client))
         self._records = ProvenRecords(registry, self.genesis)
         return self._records
 

@@ -27,6 +27,7 @@ from tools.describe import moment
 from tools.errors import RegisterProblem, Usage
 from tools.files import locked
 from tools.options import NODES, Json_, PassphraseFile, connect
+from tools.publication import DEFAULT_WAIT_S
 from tools.register.documents import NO_SEED, NewDocument, StoredDocument
 from tools.register.store import Register, restore
 from tools.tables.bulk import PORTION, Sieve, table_identity
@@ -334,15 +335,18 @@ def write_one_receipt(
     url: str | None,
     signer: Sequence[str],
     passphrase: Passphrase,
+    wait_s: float = DEFAULT_WAIT_S,
 ) -> Path:
     """Write the receipt of one document: made anew by a node's help, or the newest that was made.
 
-    Raises RegisterProblem, what the receipt's parts raise, Unavailable.
+    Raises RegisterProblem, NotWitnessed, what the receipt's parts raise, Unavailable.
     """
     if node is not None:
-        with agency_session(directory, node, signer=signer, url=url, passphrase=passphrase) as session:
+        with agency_session(
+            directory, node, signer=signer, url=url, passphrase=passphrase, wait_s=wait_s
+        ) as session:
             one = find(session.register, index, external)
-            made = ReceiptMaker(session.outbox, session.client, session.resources).make(one)
+            made = ReceiptMaker(session.outbox, session.resources, session.publication).make(one)
             place = out or session.here.receipts
             session.register.journal.write(session.outbox.officer, "receipt", {"document": one.number})
     else:

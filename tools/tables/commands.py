@@ -17,7 +17,7 @@ from tools.agency.outbox import State, Work
 from tools.agency.session import Session
 from tools.agency.submission_files import export
 from tools.client import LedgerClient
-from tools.errors import TableProblem
+from tools.errors import NotWitnessed, TableProblem
 from tools.tables.bulk import BulkIssuer, Sieve, Summary, table_identity
 from tools.tables.columns import Columns, RowJudge, column_names, map_columns
 from tools.tables.portions import Entry
@@ -163,10 +163,17 @@ def issue_table(
             )
     if prepare is not None and summary.waiting:
         export(session.outbox, session.outbox.work(work.number), prepare)
+    published = summary.last_index is None or session.publication.is_published(summary.last_index)
     written = 0 if receipts is None else _write_receipts(session, session.resources, work, receipts)
-    _tell(options, summary, work, prepare, written, as_json)
+    _tell(options, summary, work, prepare, written, published, as_json)
     if summary.errors:
         raise summary.errors[0]
+    if receipts is not None and not published:
+        raise NotWitnessed(
+            "some rows are committed, and not yet witnessed: they have no receipts yet",
+            where=str(options.path),
+            fix="nothing is lost; give the same command again, and it writes those that are missing",
+        )
     if summary.refused:
         raise TableProblem(
             f"{summary.refused} rows are refused", where=str(options.path), fix="run the command again"
@@ -174,14 +181,18 @@ def issue_table(
 
 
 def _write_receipts(session: Session, resources: Resources, work: Work, out: Path) -> int:
-    """A receipt for each document of a work that is in the log, named by its row."""
-    maker = ReceiptMaker(session.outbox, session.client, resources)
+    """A receipt for each document of a work that is published, named by its row."""
+    maker = ReceiptMaker(session.outbox, resources, session.publication)
     done = 0
     for one in session.outbox.submissions(work):
         if one.state is not State.PLACED or one.document is None:
             continue
         for document in session.register.documents.run(one.document, one.count):
-            write_receipt(out / f"row-{document.row}.receipt.json", maker.make(document))
+            try:
+                made = maker.make(document)
+            except NotWitnessed:
+                return done
+            write_receipt(out / f"row-{document.row}.receipt.json", made)
             done += 1
     return done
 
@@ -192,8 +203,11 @@ def _tell(
     work: Work,
     prepare: Path | None,
     receipts: int,
+    published: bool,
     as_json: bool,
 ) -> None:
+    if not published:
+        remark("Committed, not yet witnessed: verifiers will see the last of it once it is published.")
     if as_json:
         body: dict[str, Json] = {
             "work": work.number,
@@ -207,6 +221,7 @@ def _tell(
             "first_index": summary.first_index,
             "last_index": summary.last_index,
             "receipts": receipts,
+            "published": published,
             "rejected_file": str(options.rejected) if summary.rejected else None,
             "submission_file": str(prepare) if prepare is not None and summary.waiting else None,
         }
