@@ -110,12 +110,12 @@ def verify(
 
     A code needs --url or --pack. With --pack everything is as of the pack, and says so.
 
+    With --journal the check is written down, signed, before anything is said, and a slip is printed.
+
     Exit codes: 0 genuine; 1 not to be accepted (not genuine, revoked, expired …); 2 cannot tell; 64 wrong
     usage.
 
     Example: sudur verify birth.pdf.receipt.json birth.pdf --trust trust.json
-
-    With --journal the check is written down, signed, before anything is said, and a slip is printed.
 
     Example: sudur verify birth.pdf.receipt.json --trust trust.json --policy policy.txt --max-age 86400
 

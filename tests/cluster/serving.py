@@ -76,6 +76,10 @@ class Cluster:
         """A member that has lost its data and its mark, under its old name and address."""
         self.nodes.append(await self._start(name, f"{name} again"))
 
+    async def start_again(self, name: str) -> None:
+        """A member that was stopped, on its own data."""
+        self.nodes.append(await self._start(name, name))
+
     async def agree(self) -> None:
         """Wait until one leads and all know it."""
 
@@ -87,15 +91,20 @@ class Cluster:
 
 
 @contextlib.asynccontextmanager
-async def cluster(root: Path, etcds: Etcds, log: Sequence[Signer] = (LOG,)) -> AsyncIterator[Cluster]:
-    """Three new members of a new ledger, which serve and know their leader; ``log``: its log keys."""
+async def cluster(
+    root: Path, etcds: Etcds, log: Sequence[Signer] = (LOG,), policy: str = ""
+) -> AsyncIterator[Cluster]:
+    """Three new members of a new ledger, which serve and know their leader.
+
+    ``log``: its log keys. ``policy``: of witnesses.
+    """
     peers = [Address("127.0.0.1", port) for port in free_ports(len(NAMES))]
     founding = tuple(zip(NAMES, peers, strict=True))
     ends = contextlib.AsyncExitStack()
     async with ends:
 
         def start(name: str, directory: str) -> Awaitable[Node]:
-            return _start(root / directory, name, dict(founding)[name], founding, etcds, ends, log)
+            return _start(root / directory, name, dict(founding)[name], founding, etcds, ends, log, policy)
 
         cluster = Cluster(list(await asyncio.gather(*[start(name, name) for name in NAMES])), start)
         await cluster.agree()
@@ -110,13 +119,14 @@ async def _start(
     etcds: Etcds,
     ends: contextlib.AsyncExitStack,
     log: Sequence[Signer],
+    policy: str,
 ) -> Node:
     stop = asyncio.Event()
     ready: asyncio.Future[RunningMember] = asyncio.get_running_loop().create_future()
     how = ClusterSettings(name, parse_endpoints(etcds.journal), peer, founding)
 
     async def serve() -> None:
-        async with start_member(settings(data), how, log, genesis_leaf(log), stop) as running:
+        async with start_member(settings(data), how, log, genesis_leaf(log, policy), stop) as running:
             assert running is not None
             ready.set_result(running)
             await stop.wait()

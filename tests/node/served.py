@@ -47,10 +47,11 @@ LOG: Final = signer("log")
 ANY_PORT = Address("127.0.0.1", 0)
 
 
-def genesis_leaf(log: Sequence[Signer] = (LOG,)) -> bytes:
+def genesis_leaf(log: Sequence[Signer] = (LOG,), policy: str = "") -> bytes:
     """Leaf 0 of the ledger that these tests serve: two of three authority keys decide."""
     log_keys = tuple(checkpoint_key(ORIGIN, one.public_key, one.algorithm).format() for one in log)
-    body = changes.Genesis(ORIGIN, bytes(32), True, START_MS, log_keys, authority_set(K, AUTHORITY_KEYS), "")
+    deciding = authority_set(K, AUTHORITY_KEYS)
+    body = changes.Genesis(ORIGIN, bytes(32), True, START_MS, log_keys, deciding, policy)
     keys = {(AUTHORITY, n): key for n, key in AUTHORITY_KEYS.items()}
     return sign_change(NO_GENESIS, Change(LEDGER, NONE, body), keys)
 

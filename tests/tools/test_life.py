@@ -263,7 +263,7 @@ def test_all_of_a_period(country: Country, sudur: Commands, issue: Issue) -> Non
                    agency="ministry")  # fmt: skip
     assert [one["subject"] for one in found["changed"]] == [str(index)]
     none = change(sudur, country, "reinstate", "--to", "2020-01-01", "--yes", agency="ministry")
-    assert none == {"changed": [], "passed_over": [], "would_change": []}
+    assert none == {"changed": [], "passed_over": [], "would_change": [], "published": True}
 
 
 def test_many_changes_need_two_officers(
