@@ -23,6 +23,7 @@ from benchmarks import (
     issuing,
     national,
     packs,
+    publication,
     revocations,
     rules,
     signing,
@@ -66,6 +67,8 @@ def main() -> None:
         section("A national scenario", national.run(Path(temporary) / "data"))
     with tempfile.TemporaryDirectory(prefix="sudur-benchmarks-") as temporary:
         section("Offline packs", packs.run(Path(temporary)))
+    with tempfile.TemporaryDirectory(prefix="sudur-benchmarks-") as temporary:
+        section("Publication", publication.run(Path(temporary)))
     section("Rules", rules.run())
     section("Signature algorithms", signing.run())
     section("Tree", tree.run())
