@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final
 
 from ledger.checkpoints import SignedCheckpoint
 from ledger.cosignatures import verify_cosignatures
@@ -29,7 +29,25 @@ from tools.audit.shown import Source
 CLOCK_MS: Final = 5 * 60_000
 """A seal may be so far ahead of a witness's clock."""
 
-Servers: TypeAlias = Sequence[Source]
+
+@dataclass(slots=True)
+class Servers:
+    """Those who serve a tree. Tiles that were read for one proof do for the next."""
+
+    sources: Sequence[Source]
+    _readers: dict[tuple[str, bytes], NodeReader] = field(default_factory=dict)
+
+    def nodes(self, source: Source, signed: SignedCheckpoint) -> NodeReader:
+        """The nodes of the tree of a checkpoint, as one of them serves them; nothing is proven."""
+        assert source.resources is not None
+        key = source.name, signed.note.text
+        if key not in self._readers:
+            self._readers[key] = TileNodeReader(LogTiles(source.resources), signed.checkpoint.size)
+        return self._readers[key]
+
+    def forget(self, source: Source, signed: SignedCheckpoint) -> None:
+        """Do not build on tiles that proved wrong."""
+        self._readers.pop((source.name, signed.note.text), None)
 
 
 @dataclass(slots=True)
@@ -72,7 +90,7 @@ class Comparison:
 def compare(sources: Sequence[Source], ledger: TrustedLedger) -> Comparison:
     """Compare all that the sources show. Costs a consistency proof a checkpoint, a few tiles each."""
     found = Comparison()
-    servers = [one for one in sources if one.resources is not None]
+    servers = Servers([one for one in sources if one.resources is not None])
     heads: dict[bytes, SignedCheckpoint] = {}
     for source in sources:
         for signed in source.heads:
@@ -81,10 +99,12 @@ def compare(sources: Sequence[Source], ledger: TrustedLedger) -> Comparison:
         _place(signed, found, servers)
     _hold_against_trust(found, ledger, servers)
     largest = max((one.checkpoint.size for one in heads.values()), default=0)
-    seals = {text: _seal(signed, servers, found) for text, signed in heads.items()}
+    newest = {one.name: max(one.heads, key=_size) for one in sources if one.heads}
+    shown = [*newest.values(), *(signed for one in servers.sources for signed in one.heads)]
+    seals = {text: _seal(heads[text], servers, found) for text in dict.fromkeys(one.note.text for one in shown)}
     for source in sources:
         if source.heads:
-            signed = max(source.heads, key=lambda one: one.checkpoint.size)
+            signed = newest[source.name]
             seal, cosigned = seals[signed.note.text], _cosigned(signed, ledger)
             sealed_ms = None if seal is None else seal.time_ms
             behind = largest - signed.checkpoint.size
@@ -95,6 +115,10 @@ def compare(sources: Sequence[Source], ledger: TrustedLedger) -> Comparison:
                     f" {seal.time_ms // 1000 - cosigned} s after the witness's clock when it cosigned it"
                 )
     return found
+
+
+def _size(signed: SignedCheckpoint) -> int:
+    return signed.checkpoint.size
 
 
 def _place(signed: SignedCheckpoint, found: Comparison, servers: Servers) -> None:
@@ -124,13 +148,14 @@ def _related(small: SignedCheckpoint, large: SignedCheckpoint, servers: Servers)
         fork = prove_fork(small, large, _NoNodes(), _genesis(small, servers) or _genesis(large, servers))
         return fork is None or fork
     why = "none of them serves the tree"
-    for server in servers:
+    for server in servers.sources:
         try:
-            fork = prove_fork(small, large, _nodes(server, large), None)
+            fork = prove_fork(small, large, servers.nodes(server, large), None)
             if fork is None:
                 return True
             return Evidence(_genesis(large, servers), fork.breach)
         except SudurError as error:
+            servers.forget(server, large)
             why = f"{server.name}: {error}"
     return why
 
@@ -142,13 +167,14 @@ def _hold_against_trust(found: Comparison, ledger: TrustedLedger, servers: Serve
         size = history.top.checkpoint.size
         if seen is None or seen.size > size:
             continue
-        for server in servers:
-            nodes = _nodes(server, history.top)
+        for server in servers.sources:
+            nodes = servers.nodes(server, history.top)
             try:
                 root = root_at(nodes, seen.size)
                 path = prove_consistency(nodes, seen.size, size)
                 verify_consistency(seen.size, root, size, history.top.checkpoint.root, path)
             except SudurError:
+                servers.forget(server, history.top)
                 continue
             if root != seen.root:
                 found.doubts.append(
@@ -159,9 +185,9 @@ def _hold_against_trust(found: Comparison, ledger: TrustedLedger, servers: Serve
 
 
 def _genesis(signed: SignedCheckpoint, servers: Servers) -> ProvenLeaf | None:
-    for server in servers:
+    for server in servers.sources:
         assert server.resources is not None
-        found = genesis_under(signed, _nodes(server, signed), server.resources)
+        found = genesis_under(signed, servers.nodes(server, signed), server.resources)
         if found is not None:
             return found
     return None
@@ -170,13 +196,14 @@ def _genesis(signed: SignedCheckpoint, servers: Servers) -> ProvenLeaf | None:
 def _seal(signed: SignedCheckpoint, servers: Servers, found: Comparison) -> Seal | None:
     """The seal that a checkpoint ends in, from whoever shows it; evidence when it is no seal."""
     size = signed.checkpoint.size
-    for server in servers:
+    for server in servers.sources:
         assert server.resources is not None
-        nodes = _nodes(server, signed)
+        nodes = servers.nodes(server, signed)
         try:
             (leaf,) = fetch_leaves(server.resources, size - 1, size, size)
             prove_leaf(signed, nodes, size - 1, leaf)
         except SudurError:
+            servers.forget(server, signed)
             continue
         try:
             return Seal.decode(leaf)
@@ -195,11 +222,6 @@ def _cosigned(signed: SignedCheckpoint, ledger: TrustedLedger) -> int | None:
     except SudurError:
         return None
     return max((one.time_s for one in cosignatures), default=None)
-
-
-def _nodes(server: Source, signed: SignedCheckpoint) -> NodeReader:
-    assert server.resources is not None
-    return TileNodeReader(LogTiles(server.resources), signed.checkpoint.size)
 
 
 class _NoNodes:
