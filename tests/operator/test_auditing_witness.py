@@ -97,14 +97,14 @@ def test_it_cosigns_no_head_amid_a_block(tmp_path: Path) -> None:
     assert breach.kind == "unsealed head"
 
 
-@pytest.mark.parametrize(("off_ms", "status"), [(HOUR_MS, 503), (-HOUR_MS, 422)])
-def test_it_cosigns_no_seal_far_from_its_clock(off_ms: int, status: int, tmp_path: Path) -> None:
-    """Ahead: ask again when the time has come. Behind: a new block that claims to be old."""
+@pytest.mark.parametrize("off_ms", [HOUR_MS, -HOUR_MS])
+def test_it_cosigns_no_seal_far_from_its_clock(off_ms: int, tmp_path: Path) -> None:
+    """Ahead: until the time has come. Behind: until a block comes that is dated right."""
     made = books()
     with auditing(tmp_path, made) as (asked, clock):
         start = made.size
         assert show(asked, made, 0).status_code == 200
         made.idle(later_ms=2 * HOUR_MS)
         clock.ms = made.state.time_ms - off_ms
-        assert show(asked, made, start).status_code == status
+        assert show(asked, made, start).status_code == 503
     assert evidence_in(tmp_path) == []

@@ -100,8 +100,9 @@ def compare(sources: Sequence[Source], ledger: TrustedLedger) -> Comparison:
     _hold_against_trust(found, ledger, servers)
     largest = max((one.checkpoint.size for one in heads.values()), default=0)
     newest = {one.name: max(one.heads, key=_size) for one in sources if one.heads}
-    shown = [*newest.values(), *(signed for one in servers.sources for signed in one.heads)]
-    seals = {text: _seal(heads[text], servers, found) for text in dict.fromkeys(one.note.text for one in shown)}
+    shown = {one.note.text: one for one in newest.values()}
+    shown |= {signed.note.text: signed for one in servers.sources for signed in one.heads}
+    seals = {text: _seal(signed, servers, found) for text, signed in shown.items()}
     for source in sources:
         if source.heads:
             signed = newest[source.name]
