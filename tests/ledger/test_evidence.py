@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ledger import canonical_json
+from ledger.canonical_json import Json
 from ledger.checkpoints import Checkpoint, sign_checkpoint
 from ledger.errors import EvidenceFormatError, EvidenceIncomplete, EvidenceProvesNothing, SudurError
 from ledger.evidence import BrokenBlock, Evidence, Fork, UnsealedHead, parse_evidence
@@ -203,6 +209,47 @@ def test_a_flipped_bit_never_raises_but_our_errors(sample: bytes, data: st.DataO
 def test_the_parser_raises_only_its_error(data: bytes) -> None:
     with suppress(EvidenceFormatError):
         parse_evidence(data)
+
+
+def members(value: Json, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The way to each member of a JSON value, and to each item in it."""
+    if at:
+        yield at
+    if isinstance(value, dict):
+        for name, one in value.items():
+            yield from members(one, (*at, name))
+    elif isinstance(value, list):
+        for place, one in enumerate(value):
+            yield from members(one, (*at, place))
+
+
+def changed(value: Any, random: Random) -> Json:
+    """Something else that may stand in the same place."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            data = bytearray(b64decode(value, validate=True))
+            data[random.randrange(len(data))] ^= 1 << random.randrange(8)
+            return b64encode(data).decode()
+        return random.choice(["", value * 2, value[: len(value) // 2], "0", str(2**64 - 1), "17"])
+    if isinstance(value, list):
+        kept = [one for one in value if random.random() < 0.8]
+        return random.choice([kept, [*value, *value[:1]], value[::-1], []])
+    return random.choice([None, 0, -1, 2**53 - 1, "1", {}])
+
+
+@settings(max_examples=150)
+@given(st.sampled_from(SAMPLES), st.randoms(use_true_random=False))
+def test_a_changed_member_never_raises_but_our_errors(sample: bytes, random: Random) -> None:
+    """In its canonical form, so that all that comes after parsing is met, too."""
+    value: Any = json.loads(sample)
+    *above, last = random.choice(list(members(value)))
+    place = value
+    for name in above:
+        place = place[name]
+    place[last] = changed(place[last], random)
+    with suppress(SudurError):
+        verdict = verify_evidence(parse_evidence(canonical_json.encode(value) + b"\n"), None)
+        assert verdict == verify_evidence(parse_evidence(sample), None)
 
 
 def test_parts_swapped_between_files_prove_nothing() -> None:
