@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -32,7 +32,7 @@ from ledger.cosignatures import Cosignature, verify_cosignatures
 from ledger.errors import SudurError
 from ledger.notes import Note, parse_note
 from ledger.registry_records import LedgerRecord
-from ledger.witness_policy import Witness
+from ledger.witness_policy import Witness, WitnessPolicy
 from node.cosigning.answers import Cosigned, Failed, HasSize, Trouble
 from node.cosigning.link import WitnessLink
 from node.cosigning.policies import meets, policy_at
@@ -41,6 +41,8 @@ from node.errors import WitnessesAhead, WitnessesSilent
 from node.proofs import Proofs
 
 _log: Final = structlog.get_logger("node.cosigning")
+_GRACE_S: Final = 1.0
+"""For those who were not heard when enough were: an alarm of theirs counts, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +74,12 @@ def check_witnesses(held: Held, proofs: Proofs, settings: CosigningSettings) -> 
             places.setdefault(url, []).append(one)
     if not places:
         return
-    context = settings.context()
-
-    async def ask_all() -> list[Failed | None]:
-        asked = [_until_heard(held, url, who, proofs, settings, context) for url, who in places.items()]
-        return await asyncio.gather(*asked)
-
     # A loop of its own, on a thread of its own: whoever starts a node may have one running.
     with ThreadPoolExecutor(1) as pool:
-        answers = pool.submit(asyncio.run, ask_all()).result()
+        answers = pool.submit(asyncio.run, _ask_all(held, policy, places, proofs, settings)).result()
     silent: list[Witness] = []
-    for witnesses, failed in zip(places.values(), answers, strict=True):
-        names = ", ".join(one.name for one in witnesses)
+    for url, failed in answers.items():
+        names = ", ".join(one.name for one in places[url])
         if failed is None:
             continue
         if failed.trouble.is_alarm:
@@ -94,7 +90,7 @@ def check_witnesses(held: Held, proofs: Proofs, settings: CosigningSettings) -> 
                 " (docs/operations.md). If the witness is known to be wrong: --without-witness NAME",
             )
         _log.warning("witness_not_heard", witness=names, trouble=str(failed.trouble), what=failed.what)
-        silent += witnesses
+        silent += places[url]
     if meets(policy, [Cosignature(one.key, 0) for one in silent]):
         raise WitnessesSilent(
             f"{', '.join(one.name for one in silent)} did not answer, and may have seen more of this log than"
@@ -103,6 +99,38 @@ def check_witnesses(held: Held, proofs: Proofs, settings: CosigningSettings) -> 
             fix="see to the line, and start again; or, if this is surely the newest copy, and no other runs:"
             " --without-witness NAME for each",
         )
+
+
+async def _ask_all(
+    held: Held,
+    policy: WitnessPolicy,
+    places: Mapping[str, Sequence[Witness]],
+    proofs: Proofs,
+    settings: CosigningSettings,
+) -> dict[str, Failed | None]:
+    """What each has against a signature. Once enough were heard, or one objects, the rest gets a moment."""
+    context = settings.context()
+    tasks = {
+        asyncio.create_task(_until_heard(held, url, who, proofs, settings, context)): url
+        for url, who in places.items()
+    }
+    answers: dict[str, Failed | None] = dict.fromkeys(places, Failed(Trouble.SILENT, "no answer so far"))
+    pending = set(tasks)
+    while pending:
+        silent = [one for url, failed in answers.items() if failed is not None for one in places[url]]
+        objects = any(one is not None and one.trouble.is_alarm for one in answers.values())
+        enough = objects or not meets(policy, [Cosignature(one.key, 0) for one in silent])
+        done, pending = await asyncio.wait(
+            pending, timeout=_GRACE_S if enough else None, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not done:
+            break
+        for task in done:
+            answers[tasks[task]] = task.result()
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    return answers
 
 
 async def _until_heard(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ledger.notes import VerifierKey, parse_note
+from ledger.witnessing import SIZE_TYPE
 from tests.cluster.etcds import Etcds
 from tests.cluster.serving import Cluster, Node, cluster, until
 from tests.ledger.world import log_key
@@ -104,5 +105,30 @@ def test_a_member_that_was_away_takes_over_what_was_published(
             await all_published(made.nodes, size)
             await made.start_again(away.name)
             await all_published(made.nodes, size)
+
+    asyncio.run(scenario())
+
+
+def test_nobody_leads_anew_against_a_witness_that_has_seen_more(
+    tmp_path: Path, steady: Etcds, witnesses: dict[str, FakeWitness]
+) -> None:
+    async def scenario() -> None:
+        text = policy(2, **{name: one.url for name, one in witnesses.items()})
+        async with cluster(tmp_path, steady, policy=text) as made:
+            leader = made.leader
+            await leader.served.enrol()
+            await all_published(made.nodes, await submit(made))
+            # As if these machines had been set back together: disks, marks and etcd.
+            witnesses["two"].lie = lambda _: (409, SIZE_TYPE, b"1000000\n")
+            made.nodes.remove(leader)
+            await leader.stop()
+
+            def all_refuse() -> bool:
+                return all("1000000 leaves" in one.running.member.alarm for one in made.nodes)
+
+            await until(all_refuse, "both refuse to sign")
+            assert not any(one.running.member.leads for one in made.nodes)
+            for one in made.nodes:
+                assert (await one.served.http.get("/checkpoint")).status_code == 200, "reads go on"
 
     asyncio.run(scenario())
