@@ -1,7 +1,7 @@
 """Adds golden files to tests/golden: what verifies today and has to verify for ever.
 
-``python -m tests.golden.generate DIRECTORY`` makes a new directory of them, with an index of what each must
-come to. It writes over nothing: what was committed once is never made anew. A new kind of proof, or a format
+``python -m tests.golden.generate DIRECTORY SET`` makes a new directory of them, with an index of what
+each must come to. It writes over nothing: what was committed once is never made anew. A new kind of proof, or a format
 that has changed, gets a new directory; the old ones stay, and tests/golden/test_golden.py goes on verifying
 them.
 """
@@ -31,11 +31,14 @@ from ledger.receipt_keys import KeyStatement, ReceiptKey
 from ledger.receipts import Receipt
 from ledger.records import Attest, Basis, Issue, Status
 from ledger.seals import Seal
-from ledger.signatures import MlDsa44Signer
+from ledger.signatures import Algorithm, MlDsa44Signer
 from ledger.signing_policy import KindPolicy, SigningPolicy
 from ledger.tlog_proof import TlogProof
 from ledger.trust import Trust, TrustedLedger
 from ledger.trust_renewal import gather, renew
+from tests.ledger.issued import Issued
+from tests.ledger.portable import KEY as TOKEN_KEY
+from tests.ledger.portable import Portable
 from tests.ledger.served import served
 from tests.ledger.static import StaticLedger
 from tests.ledger.world import World, log_key, signer, status
@@ -325,5 +328,35 @@ def _proofs(golden: Golden, out: Writer, now: int) -> None:
     out.row("cose", "plain", want, file=file, leaf=leaf, statement=signed, trust=trust)
 
 
+def write_signers(directory: Path) -> None:
+    """Documents of agencies, and authorities, whose keys are of ML-DSA-44, or of both; a status list token."""
+    out = Writer(directory)
+    for kind in (Algorithm.ML_DSA_44, Algorithm.ED25519_ML_DSA_44):
+        issued = Issued(world=World(kind=kind), signed_by=(1, 2))
+        name = kind.name.lower().replace("_", "-")
+        trust = out.put(f"{name}.trust.json", issued.trust().encode() + b"\n")
+        given = {"trust": trust, "now_ms": issued.world.now}
+        for state, code in ((None, "GENUINE"), (Status.REVOKED, "REVOKED")):
+            if state is not None:
+                issued.set_status(state)
+            file = out.put(f"{name}.{code.lower()}.receipt.json", issued.receipt().encode())
+            out.row("receipt", f"{name}, {code.lower()}", {"code": code, "failed": None}, file=file, **given)
+        first = issued.world.state.registry.agency(issued.agency).keys[0]
+        out.row("trust", name, {"log_keys": 1, "end": None}, file=trust)
+        assert first.algorithm == kind
+    portable = Portable()
+    portable.issued.set_status(Status.SUSPENDED)
+    portable = replace(portable)  # as of now
+    trust = out.put("token.trust.json", Trust((portable.trusted,)).encode() + b"\n")
+    out.row("trust", "of the token", {"log_keys": 1, "end": None}, file=trust)
+    signed = out.put("token-keys.statement", portable.statement().sign([signer("log")]))
+    file = out.put("status.jwt", portable.token().sign(TOKEN_KEY))
+    want = {"statuses": {str(portable.issued.index): 2}}
+    out.row("status-token", "one of them suspended", want, file=file, statement=signed, trust=trust)
+    out.close()
+
+
+SETS: Final = {"life": write, "signers": write_signers}
+
 if __name__ == "__main__":
-    write(Path(__file__).parent / sys.argv[1])
+    SETS[sys.argv[2]](Path(__file__).parent / sys.argv[1])

@@ -24,6 +24,9 @@ from ledger.packs import parse_pack
 from ledger.presented_documents import parse_presented
 from ledger.receipt_keys import open_statement
 from ledger.receipts import parse_receipt
+from ledger.records import Status
+from ledger.status import read_status
+from ledger.status_tokens import open_status_token
 from ledger.tlog_proof import parse_tlog_proof
 from ledger.trust import Trust, parse_trust
 from ledger.trust_renewal import parse_renewal, renew
@@ -49,7 +52,7 @@ def test_it_still_verifies(directory: Path, case: Case) -> None:
 
 def test_there_are_some_and_none_was_touched() -> None:
     """Every file is in an index, by its hash, and nothing lies beside."""
-    assert [index.parent.name for index in INDEXES] == ["2026-11"]
+    assert [index.parent.name for index in INDEXES] == ["2026-11", "2026-11-signers"]
     for index in INDEXES:
         files = json.loads(index.read_text(encoding="utf-8"))["files"]
         there = {one.name for one in index.parent.iterdir()} - {"index.json"}
@@ -138,6 +141,14 @@ def _cose(directory: Path, case: Case) -> Case:
     return {"root": receipt.verify((directory / case["leaf"]).read_bytes(), statement).hex()}
 
 
+def _status_token(directory: Path, case: Case) -> Case:
+    (ledger,) = _trust(directory, case).ledgers
+    statement = open_statement((directory / case["statement"]).read_bytes(), ledger)
+    token = open_status_token((directory / case["file"]).read_bytes(), statement)
+    found = [(at, read_status(token.chunk, at)) for at in range(token.size)]
+    return {"statuses": {str(at): int(one) for at, one in found if one is not Status.VALID}}
+
+
 JUDGES = {
     "receipt": _receipt,
     "trust": _trust_file,
@@ -145,4 +156,5 @@ JUDGES = {
     "code": _code,
     "tlog-proof": _tlog_proof,
     "cose": _cose,
+    "status-token": _status_token,
 }
