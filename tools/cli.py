@@ -10,38 +10,22 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from functools import cache
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from ledger.errors import SudurError
-from tools import demo, log, node_cmd, tls_commands
-from tools.agency import commands as agency
-from tools.audit import commands as audit
 from tools.client_tls import ClientTls
-from tools.cluster import commands as cluster
-from tools.cluster.administration import reseed
 from tools.errors import EXIT_CANNOT_TELL, EXIT_OK, EXIT_USAGE, exit_code
-from tools.figures import figures
-from tools.lookup import lookup
 from tools.options import use_tls
-from tools.pack import commands as pack
-from tools.portable.check_command import verify_proof
-from tools.portable.export_command import export
-from tools.registry import authority_commands as authority
-from tools.registry import commands as registry
-from tools.trust import commands as trust
 from tools.ui import printable
-from tools.verify import verify
-from tools.verify_evidence import verify_evidence_file
-from tools.verifying import commands as journal
-from tools.witness import commands as witness
 
 EXIT_INTERRUPTED: Final = 130
 
@@ -55,26 +39,63 @@ app = typer.Typer(
     epilog="Exit codes: 0 done or genuine, 1 refused or not to be accepted (not genuine, revoked, expired …),"
     " 2 cannot tell, 64 wrong usage.",
 )
-app.add_typer(authority.app, name="authority")
-app.add_typer(agency.app, name="agency")
-app.add_typer(node_cmd.app, name="node")
-node_cmd.app.command()(reseed)
-app.add_typer(cluster.app, name="cluster")
-app.command()(verify)
-app.command()(export)
-app.command()(verify_proof)
-app.command(name="verify-evidence")(verify_evidence_file)
-app.command()(lookup)
-app.command()(figures)
-app.add_typer(audit.app, name="audit")
-app.add_typer(pack.app, name="pack")
-app.add_typer(log.app, name="log")
-app.add_typer(registry.app, name="registry")
-app.add_typer(witness.app, name="witness")
-app.add_typer(trust.app, name="trust")
-app.add_typer(journal.app, name="journal")
-app.add_typer(tls_commands.app, name="tls")
-app.command()(demo.demo)
+
+_PARTS: Final = {
+    "authority": "tools.registry.authority_commands:app",
+    "agency": "tools.agency.commands:app",
+    "node": "tools.node_cmd:app",
+    "cluster": "tools.cluster.commands:app",
+    "verify": "tools.verify:verify",
+    "export": "tools.portable.export_command:export",
+    "verify-proof": "tools.portable.check_command:verify_proof",
+    "verify-evidence": "tools.verify_evidence:verify_evidence_file",
+    "lookup": "tools.lookup:lookup",
+    "figures": "tools.figures:figures",
+    "audit": "tools.audit.commands:app",
+    "pack": "tools.pack.commands:app",
+    "log": "tools.log:app",
+    "registry": "tools.registry.commands:app",
+    "witness": "tools.witness.commands:app",
+    "trust": "tools.trust.commands:app",
+    "journal": "tools.verifying.commands:app",
+    "tls": "tools.tls_commands:app",
+    "demo": "tools.demo:demo",
+}
+"""Each command, or group of them, and what it is made of."""
+
+
+class _Parts(MutableMapping[str, Any]):
+    """The commands, each imported when it is asked for: whoever verifies a code waits for nothing else."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            module, _, attribute = _PARTS[name].partition(":")
+            self._made[name] = _made(name, getattr(import_module(module), attribute))
+        return self._made[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._made[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PARTS)
+
+    def __len__(self) -> int:
+        return len(_PARTS)
+
+
+def _made(name: str, part: Any) -> Any:
+    holder = typer.Typer(rich_markup_mode="markdown", callback=lambda: None)
+    if isinstance(part, typer.Typer):
+        holder.add_typer(part, name=name)
+    else:
+        holder.command(name=name)(part)
+    return typer.main.get_group(holder).commands[name]
 
 
 def _show_version(wanted: bool) -> None:
@@ -113,8 +134,10 @@ def _options(
 
 @cache
 def _command() -> TyperGroup:
-    """The commands, put together once: it takes 0.1 s, which a test that runs many would pay each time."""
-    return typer.main.get_group(app)
+    """The commands, put together once: a test that runs many would pay each time."""
+    group = typer.main.get_group(app)
+    group.commands = _Parts()
+    return group
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ import typer
 from ledger.leaves import MAX_LEAF_SIZE
 from ledger.signatures import Signer
 from tools import backup_commands
+from tools.cluster.administration import reseed
 from tools.errors import EXIT_NOT_GENUINE, KeyFileError, Usage
 from tools.files import read_file
 from tools.keyfile import KeyFile, make_key, save_key, save_public_key
@@ -47,6 +48,7 @@ for _command in (
     backup_commands.restore,
     backup_commands.drill,
     receipt_key,
+    reseed,
 ):
     app.command()(_command)
 
