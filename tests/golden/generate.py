@@ -1,9 +1,9 @@
 """Adds golden files to tests/golden: what verifies today and has to verify for ever.
 
 ``python -m tests.golden.generate DIRECTORY SET`` makes a new directory of them, with an index of what
-each must come to. It writes over nothing: what was committed once is never made anew. A new kind of proof, or a format
-that has changed, gets a new directory; the old ones stay, and tests/golden/test_golden.py goes on verifying
-them.
+each must come to. It writes over nothing: what was committed once is never made anew. A new kind of proof,
+or a format that has changed, gets a new directory; the old ones stay, and tests/golden/test_golden.py goes
+on verifying them.
 """
 
 from __future__ import annotations
