@@ -329,7 +329,7 @@ def _proofs(golden: Golden, out: Writer, now: int) -> None:
 
 
 def write_signers(directory: Path) -> None:
-    """Documents of agencies, and authorities, whose keys are of ML-DSA-44, or of both; a status list token."""
+    """Documents of agencies and authorities with keys of ML-DSA-44, or of both; a status list token."""
     out = Writer(directory)
     for kind in (Algorithm.ML_DSA_44, Algorithm.ED25519_ML_DSA_44):
         issued = Issued(world=World(kind=kind), signed_by=(1, 2))
