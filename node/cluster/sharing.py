@@ -13,11 +13,11 @@ from contextlib import suppress
 from dataclasses import replace
 
 from node.cluster.member import ClusterMember
-from node.cluster.peers import PeerLink
+from node.cluster.peers import HEAR_S, PeerLink
 from node.cosigning.witnessed import Witnessed
 from node.errors import NodeError
 from node.ledger_copy import LedgerCopy
-from sudur.v1 import peer_pb2
+from sudur.v1 import ledger_pb2, peer_pb2
 
 
 class Sharing:
@@ -52,7 +52,13 @@ class Sharing:
         for link in peers.links:
             if self._member.leads or link.name == self._member.leader:
                 with suppress(NodeError):
-                    yield link.checkpoint(0)
+                    yield _newest(link)
+
+
+def _newest(link: PeerLink) -> bytes:
+    """What a member has published. Raises PeerError, soon."""
+    request = ledger_pb2.GetCheckpointRequest()
+    return link.call(lambda _, s: link.ledger().GetCheckpoint(request, timeout=s), HEAR_S).checkpoint
 
 
 def _send(link: PeerLink, request: peer_pb2.ReleaseRequest) -> None:

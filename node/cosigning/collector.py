@@ -314,6 +314,7 @@ class _Asker:
         if outcome is not None:
             self._fail(outcome)
             return
+        self._be_well(target.size)
         if isinstance(answer, Cosigned):
             self._known = target.size
         self._done = target.size
@@ -360,24 +361,23 @@ class _Asker:
         except SignatureInvalid as error:
             return Failed(Trouble.WRONG, f"its cosignature does not verify: {error.what}")
         times = {one.key: one.time_s for one in found}
-        missing = [one.name for one in self.witnesses if one.key not in times]
         for one in self.witnesses:
             if one.key in times:
-                self._cosigned(one, target.size, times[one.key])
+                before = self._healths[one.name]
+                self._healths[one.name] = replace(before, size=target.size, time_s=times[one.key])
+        missing = [one.name for one in self.witnesses if one.key not in times]
         if missing:
             return Failed(Trouble.WRONG, f"it did not cosign with the key of {', '.join(missing)}")
         old = [one for one in times.values() if one < now - MAX_FUTURE_S]
         if old:
-            return Failed(Trouble.WRONG, f"its cosignature is dated {now - old[0]:.0f} s back")
+            return Failed(Trouble.WRONG, f"its cosignature is dated {(now - old[0]) / 60:.0f} minutes back")
         return None
 
-    def _cosigned(self, witness: Witness, size: int, time_s: int) -> None:
-        before = self._healths[witness.name]
-        if before.trouble is not None:
-            _log.info("witness_well", witness=witness.name, size=size)
-        self._healths[witness.name] = replace(
-            before, size=size, time_s=time_s, trouble=None, what="", failures=0
-        )
+    def _be_well(self, size: int) -> None:
+        for name, before in self._healths.items():
+            if before.trouble is not None:
+                _log.info("witness_well", witness=name, size=size)
+            self._healths[name] = replace(before, trouble=None, what="", failures=0)
 
     def _fail(self, failed: Failed) -> None:
         for name, before in self._healths.items():

@@ -200,7 +200,7 @@ def _add_json(app: FastAPI, reads: Reads, metrics: Metrics) -> None:
             path=[one.hex() for one in proof.path],
             checkpoint=found.checkpoint.decode(),
         )
-        return _json(answer, IMMUTABLE)
+        return _json(answer, NEWEST if reads.may_gain(size) else IMMUTABLE)
 
     @get("/v1/proof/consistency/{old}/{new}", models.ConsistencyAnswer, "That a tree grew out of another")
     async def consistency(old: Number, new: Number) -> Response:
@@ -213,7 +213,7 @@ def _add_json(app: FastAPI, reads: Reads, metrics: Metrics) -> None:
             path=[one.hex() for one in proof.path],
             checkpoint=proof.checkpoint.decode(),
         )
-        return _json(answer, IMMUTABLE)
+        return _json(answer, NEWEST if reads.may_gain(new) else IMMUTABLE)
 
     @get("/v1/lookup/{agency}/{commitment}", models.LookupAnswer, "Where a commitment was logged")
     async def lookup(agency: AgencyNumber, commitment: Root) -> Response:
