@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
@@ -156,7 +157,13 @@ class NamedSigner:
                 f"a key of algorithm {self.signer.algorithm:d} makes no signature of type {kind:02x}",
                 where=f"key {self.name}",
             )
-        return VerifierKey(self.name, kind, self.signer.public_key)
+        return _checked_key(self.name, kind, self.signer.public_key)
+
+
+@lru_cache(maxsize=256)
+def _checked_key(name: str, kind: SignatureType, public_key: bytes) -> VerifierKey:
+    """Checking a key takes longer than signing with it, and the same few sign again and again."""
+    return VerifierKey(name, kind, public_key)
 
 
 def key_id(name: str, kind: int, public_key: bytes) -> bytes:

@@ -31,6 +31,7 @@ from ledger.witnessing import (
     parse_add_checkpoint,
     parse_any_checkpoint,
 )
+from tools.witness.answers import Answers
 from tools.witness.auditing import Auditing
 from tools.witness.keeper import Asked, Keeper
 from tools.witness.known_logs import KnownLogs
@@ -88,6 +89,7 @@ class Door:
         self._metrics = metrics
         self._about = about
         self._auditing = auditing
+        self._answers = Answers()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -134,7 +136,7 @@ class Door:
             known = self._keeper.heads.get(origin)
             if known is None or known.checkpoint.size != asked.checkpoint.size:
                 await self._audited(self._auditing, log, asked)
-        return await asyncio.wrap_future(self._keeper.ask(asked))
+        return await self._answers.expect(self._keeper.ask(asked))
 
     async def _audited(self, auditing: Auditing, log: WitnessedLog, asked: Asked) -> None:
         if log.ledger is None or not log.url:
