@@ -30,6 +30,7 @@ from benchmarks import (
     single,
     stored,
     tree,
+    witness,
 )
 from benchmarks.report import Row, markdown
 
@@ -69,6 +70,8 @@ def main() -> None:
         section("Offline packs", packs.run(Path(temporary)))
     with tempfile.TemporaryDirectory(prefix="sudur-benchmarks-") as temporary:
         section("Publication", publication.run(Path(temporary)))
+    with tempfile.TemporaryDirectory(prefix="sudur-benchmarks-") as temporary:
+        section("A witness", witness.run(Path(temporary)))
     section("Rules", rules.run())
     section("Signature algorithms", signing.run())
     section("Tree", tree.run())
