@@ -356,6 +356,20 @@ def test_recomputed_from_the_log(sudur: Commands, logged: Logged) -> None:
         assert (one["same"], one["agencies"]) == (True, 1)
 
 
+def test_a_real_node_is_audited(sudur: Commands, logged: Logged, tmp_path: Path) -> None:
+    for replayed in (True, False):
+        line = ("audit", logged.url, "--trust", logged.trust, "--state", tmp_path / "state", "--json")
+        done = sudur(*line)
+        found = json.loads(done.out)
+        assert (done.code, found["findings"]) == (0, [])
+        checked = found["checked"]
+        assert bool(checked["replayed"]) is replayed
+        assert checked["figures"] == 4
+        assert checked["status_chunks"] == 1
+        assert checked["registry_records"] > 5
+        assert checked["checkpoints"] > 0
+
+
 def test_a_counter_that_is_not_what_the_log_comes_to(
     sudur: Commands, logged: Logged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
