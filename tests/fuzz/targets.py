@@ -57,16 +57,20 @@ from ledger.verdicts import VerdictCode
 from ledger.verifier import verify_receipt
 from ledger.witness_policy import parse_policy
 from ledger.witnessing import (
+    SIZE_TYPE,
     format_add_checkpoint,
     parse_add_checkpoint,
     parse_any_checkpoint,
     parse_known_size,
 )
+from node.cosigning.answers import read_answer
+from node.cosigning.lines import split_note
 from tests.ledger.issued import SEED, Issued
 from tests.ledger.portable import KEY, Portable
 from tests.ledger.world import ORIGIN, signer
 from tests.operator.attacks import books, forged_issue
 from tests.operator.cheating import accusation
+from tests.witnesses import cosigned
 from tools.keyfile import PrivateKey, PublicKey
 from tools.verifying.entries import Entry, JournalKey, RecheckBy, Relied, parse_entry, parse_slip_code
 from tools.witness.logs import parse_list
@@ -208,6 +212,18 @@ def _evidence() -> bytes:
     return evidence.encode()
 
 
+def _read_answer(data: bytes) -> object:
+    """The status from 200 on, then the body."""
+    status = 200 + int.from_bytes(data[:1], "big")
+    return read_answer(status, SIZE_TYPE, data[1:], retry_after="5", old=3)
+
+
+def _cosigned_note() -> bytes:
+    """A checkpoint with the log's line and a witness's."""
+    signed = sign_checkpoint(Checkpoint("log.example", 7, bytes(32)), [signer("log")])
+    return signed + cosigned(signed, "one", 1_000).line()
+
+
 TARGETS: Final = (
     Target(
         "canonical_json",
@@ -264,6 +280,12 @@ TARGETS: Final = (
         lambda data: parse_entry(data, "line"),
         lambda: [_journal_entry().encode()],
         Entry.encode,
+    ),
+    Target("split_note", split_note, lambda: [_cosigned_note()]),
+    Target(
+        "witness_answer",
+        _read_answer,
+        lambda: [b"\x00" + _cosigned_note().partition(b"\n\n")[2], bytes((209,)) + b"17\n"],
     ),
     Target("slip_code", _text(parse_slip_code), lambda: [_journal_entry().code.encode()]),
     Target("receipt", parse_receipt, lambda: [receipt()]),
