@@ -150,7 +150,7 @@ def _at(times: Sequence[float], share: float) -> float:
 
 def _row(name: str, times: Sequence[float], base: Sequence[float], share: float, target: str = "") -> Row:
     found, beside = _at(times, share), _at(base, share)
-    baseline = f"its commit: {beside * 1_000:.1f} ms"
+    baseline = f"the commit: {beside * 1_000:.1f} ms"
     return Row(name, found * 1_000, "ms", baseline, found / beside, target)
 
 
