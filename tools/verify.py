@@ -15,7 +15,6 @@ from ledger.attestations import WantedAttestation
 from ledger.errors import ReceiptFormatError, SudurError, TooLarge, TrustFormatError
 from ledger.judging import Asked
 from ledger.receipts import MAX_RECEIPT, parse_receipt
-from ledger.registry_records import History
 from ledger.trust import Trust
 from ledger.verdicts import Verdict, VerdictCode
 from ledger.verifier import verify_receipt
@@ -64,7 +63,8 @@ def verify(
             metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="A C2SP witness policy (k of n, groups) that decides, in place of the trust file's.",
+            help="A C2SP witness policy (k of n, groups) to be met besides the authority's; in place of one"
+            " that the trust file has by `sudur trust own-policy`.",
         ),
     ] = None,
     url: Annotated[
@@ -226,13 +226,15 @@ def _read(given: str) -> bytes | str | Unread:
 
 
 def under_policy(trust: Trust, policy: bytes) -> Trust:
-    """The same ledgers, each under this policy alone. Raises TrustFormatError."""
+    """The same ledgers, each with this as the verifier's own policy; never less than the authority's.
+
+    Raises TrustFormatError.
+    """
     try:
         parse_policy(policy)
     except TooLarge as error:
         raise TrustFormatError(error.what, where=error.where) from None
-    asked = History.start(0, policy.decode())
-    return Trust(tuple(replace(one, witness_policy=asked, own_policy="") for one in trust.ledgers))
+    return Trust(tuple(replace(one, own_policy=policy.decode()) for one in trust.ledgers))
 
 
 def _wanted(text: str) -> WantedAttestation:
