@@ -387,8 +387,9 @@ class _Asker:
             self._healths[name] = replace(
                 before, trouble=failed.trouble, what=failed.what, failures=before.failures + 1
             )
-        pause = _ALARM_PAUSE_S if failed.trouble.is_alarm else self._pause
-        self._pause = min(2 * self._pause, self._collector.settings.longest_pause_s)
+        longest = self._collector.settings.longest_pause_s
+        pause = min(_ALARM_PAUSE_S, longest) if failed.trouble.is_alarm else self._pause
+        self._pause = min(2 * self._pause, longest)
         # Jitter, so that not all nodes and logs come back to a witness at once.
         self._not_before = time.monotonic() + max(failed.again_s, pause * random.uniform(0.5, 1.0))
 

@@ -205,11 +205,21 @@ LIES: dict[str, tuple[Lie, Trouble]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def lied_to(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    made = Watched(tmp_path_factory.mktemp("lied to") / "data")
+    made.start()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
 @pytest.mark.parametrize("name", LIES)
-def test_whatever_a_witness_answers_is_told_and_believed_by_nobody(watched: Watched, name: str) -> None:
+def test_whatever_a_witness_answers_is_told_and_believed_by_nobody(lied_to: Watched, name: str) -> None:
+    watched = lied_to
     lie, trouble = LIES[name]
     watched.witnesses["one"].lie = lie
-    watched.start()
     size = watched.issue()
     watched.wait_published(size)
     wait_for(lambda: watched.health("one").failures > 0)
