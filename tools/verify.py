@@ -169,7 +169,7 @@ def judge(
 ) -> Verdict:
     """The verdict on a receipt's bytes or a code. What cannot be read leads to CANNOT_TELL.
 
-    ``policy``: decides in place of the trust file's. Raises Usage, and what writing the queue raises.
+    ``policy``: to be met as well. Raises Usage, and what writing the queue raises.
     """
     now_ms = time.time_ns() // 1_000_000
     try:
