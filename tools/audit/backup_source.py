@@ -67,7 +67,7 @@ class BackupResources:
         raise NotFound("is in no backup", where=f"{self.name}: {path}")
 
     def fetch_many(self, paths: Iterable[str]) -> Iterator[bytes | NotFound]:
-        """See :class:`tools.audit.feed.ManyResources`."""
+        """See :class:`ledger.resources.ManyResources`."""
         for path in paths:
             try:
                 yield self.fetch(path)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
-from ledger.errors import FormatError, TileFormatError
+from ledger.errors import FormatError, SudurError, TileFormatError
 from ledger.hashing import leaf_hashes
-from ledger.resources import Resources
+from ledger.resources import ManyResources, Resources
 from ledger.submissions import records_roots
 from ledger.tiles import TILE_WIDTH, Tile, entries_path, tile_path, tile_width
 from ledger.tree import Tree
@@ -22,15 +22,6 @@ from tools.audit.errors import ServedWrong
 from tools.errors import NotFound
 
 PORTION_BUNDLES: Final = 128
-
-
-@runtime_checkable
-class ManyResources(Resources, Protocol):
-    """Resources that fetch several at a time."""
-
-    def fetch_many(self, paths: Iterable[str]) -> Iterator[bytes | NotFound]:
-        """The bytes at each path, in that order; NotFound where there is nothing. Raises what fetch does."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +75,16 @@ def portions(
         yield Portion(first, skip, served, b"".join(hashes), roots, kept, tree, *compared)
 
 
-def fetched(resources: Resources, paths: Iterable[str]) -> Iterable[bytes | NotFound]:
+def fetched(resources: Resources, paths: Iterable[str]) -> Iterator[bytes | NotFound]:
     """What is at each path, in that order: several at a time where the source can."""
-    return resources.fetch_many(paths) if isinstance(resources, ManyResources) else _each(resources, paths)
+    many = resources.fetch_many(paths) if isinstance(resources, ManyResources) else _each(resources, paths)
+    for found in many:
+        if isinstance(found, SudurError) and not isinstance(found, NotFound):
+            raise found
+        yield found
 
 
-def _each(resources: Resources, paths: Iterable[str]) -> Iterator[bytes | NotFound]:
+def _each(resources: Resources, paths: Iterable[str]) -> Iterator[bytes | SudurError]:
     for path in paths:
         try:
             yield resources.fetch(path)

@@ -66,7 +66,7 @@ class ManyHttp:
         return self._single.fetch(path)
 
     def fetch_many(self, paths: Iterable[str]) -> Iterator[Fetched]:
-        """See :class:`tools.audit.feed.ManyResources`. Raises as :meth:`fetch` does."""
+        """See :class:`ledger.resources.ManyResources`. Raises as :meth:`fetch` does."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="fetch")
         pool, left = self._pool, iter(paths)
