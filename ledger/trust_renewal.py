@@ -32,7 +32,7 @@ from ledger.errors import (
 from ledger.hashing import leaf_hash
 from ledger.leaves import MAX_LEAF_SIZE
 from ledger.notes import VerifierKey, parse_note
-from ledger.proofs import prove_consistency, verify_consistency
+from ledger.proofs import prove_consistency, prove_inclusion, verify_consistency, verify_inclusion
 from ledger.proven_registry import ProvenRegistry
 from ledger.receipts import ProvenLeaf, ProvenRecord, path_json, read_path
 from ledger.registry import Registry
@@ -62,10 +62,14 @@ class ChainedChange:
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """That the checkpoint's tree begins with that of a head seen before."""
+    """That the checkpoint's tree begins with that of a head seen before, and holds the changes known then.
+
+    ``changes``: for each of the chain below ``size``, its inclusion path in the checkpoint's tree.
+    """
 
     size: int
     path: tuple[bytes, ...]
+    changes: tuple[tuple[bytes, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,11 @@ class Renewal:
 
 
 def _since_json(since: Since) -> Json:
-    return {"size": u64_text(since.size), "path": path_json(since.path)}
+    return {
+        "size": u64_text(since.size),
+        "path": path_json(since.path),
+        "changes": [{"path": path_json(one)} for one in since.changes],
+    }
 
 
 def parse_renewal(data: bytes) -> Renewal:
@@ -133,9 +141,19 @@ def _read_change(reader: Reader) -> ChainedChange:
 
 
 def _read_since(reader: Reader) -> Since:
-    since = Since(reader.u64("size"), read_path(reader))
+    since = Since(
+        reader.u64("size"),
+        read_path(reader),
+        tuple(_read_change_path(one) for one in reader.members("changes", limit=MAX_CHANGES)),
+    )
     reader.done()
     return since
+
+
+def _read_change_path(reader: Reader) -> tuple[bytes, ...]:
+    path = read_path(reader)
+    reader.done()
+    return path
 
 
 # --- the chain ---------------------------------------------------------------------------------
@@ -236,15 +254,19 @@ def renew(
             where="trust renewal",
             fix="ask another node",
         )
-    _check_continues(trusted.head, signed, renewal.since)
+    _check_continues(trusted, signed, renewal)
     head = SeenHead(signed.checkpoint.size, signed.checkpoint.root, seal.time_ms)
     ledger = replace(renewed, head=head)
     witnessed, _ = check_witnesses(ledger, signed, seal, now_ms, greatest_age_s)
     return Renewed(trusted, ledger, signed, seal.time_ms, witnessed, record)
 
 
-def _check_continues(head: SeenHead | None, signed: SignedCheckpoint, since: Since | None) -> None:
-    now = signed.checkpoint
+def _check_continues(trusted: TrustedLedger, signed: SignedCheckpoint, renewal: Renewal) -> None:
+    """That the tree begins with the one seen before, and the chain with the changes that were in that.
+
+    Without the second, keys that the authority has retired could make another chain from before their end.
+    """
+    head, since, now = trusted.head, renewal.since, signed.checkpoint
     if head is None or (now.size, now.root) == (head.size, head.root):
         return
     if now.size < head.size:
@@ -260,6 +282,15 @@ def _check_continues(head: SeenHead | None, signed: SignedCheckpoint, since: Sin
             fix="have it made for this trust file: sudur trust bundle TRUST.json --url …",
         )
     verify_consistency(head.size, head.root, now.size, now.root, since.path)
+    known = [one for one in renewal.chain if one.index < head.size]
+    if known[-1].index != trusted.changed or len(known) != len(since.changes):
+        raise ProofInvalid(
+            f"its changes are not those that the trust file rests on, up to index {trusted.changed}",
+            where="trust renewal",
+            fix="do not accept it, and report it: keys that the authority has retired may have made it",
+        )
+    for one, path in zip(known, since.changes, strict=True):
+        verify_inclusion(leaf_hash(one.leaf), one.index, now.size, path, now.root)
 
 
 # --- gathering ---------------------------------------------------------------------------------
@@ -284,7 +315,11 @@ def gather(resources: Resources, trusted: TrustedLedger) -> Renewal:
     since, head = None, trusted.head
     if head is not None and head.size < size:
         nodes = TileNodeReader(LogTiles(resources), size)
-        since = Since(head.size, tuple(prove_consistency(nodes, head.size, size)))
+        since = Since(
+            head.size,
+            tuple(prove_consistency(nodes, head.size, size)),
+            tuple(tuple(prove_inclusion(nodes, one.index, size)) for one in chain if one.index < head.size),
+        )
     return Renewal(tuple(chain), note, proven.log.seal_proof, proven.ledger_proof, since)
 
 

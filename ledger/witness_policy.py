@@ -89,15 +89,17 @@ class WitnessPolicy:
 
         With ``now_s`` None neither age nor clock is judged; otherwise cosignatures more than five
         minutes ahead of it do not count, and T must be at most ``greatest_age_s`` before it (None:
-        any age). Cosignatures by keys that the policy does not name do not count either.
+        any age). Cosignatures by keys that the policy does not name do not count either, nor those of
+        type 06 without a time, which do not say that this was the largest tree that the witness had seen.
         """
         if self.quorum is None:
             return None
-        counted = [one for one in cosignatures if now_s is None or one.time_s <= now_s + MAX_FUTURE_S]
+        timed = [one for one in cosignatures if one.time_s or one.key.type is not SignatureType.ML_DSA_44]
+        counted = [one for one in timed if now_s is None or one.time_s <= now_s + MAX_FUTURE_S]
         times = self._times(counted)
         newest = times.get(self.quorum)
         if newest is None:
-            ahead = len(cosignatures) - len(counted)
+            ahead = len(timed) - len(counted)
             raise PolicyUnmet(
                 "; ".join(self._missing(self.quorum, times)),
                 where="witness policy",

@@ -21,18 +21,21 @@ from ledger.errors import (
     TrustFormatError,
     WrongLedger,
 )
+from ledger.hashing import leaf_hashes, merkle_root
 from ledger.notes import SignatureType, VerifierKey
 from ledger.receipt_builder import ReceiptBuilder
-from ledger.receipts import Receipt
+from ledger.receipts import ProvenLeaf, ProvenRecord, Receipt
+from ledger.seals import Seal
 from ledger.tiles import entries_path
 from ledger.trust import Trust, TrustedLedger
 from ledger.trust_renewal import ChainedChange, Renewal, Since, follow, gather, parse_renewal, renew
 from ledger.verdicts import VerdictCode
 from ledger.verifier import verify_receipt
 from tests.ledger.issued import SEED, Issued
+from tests.ledger.oracles import NaiveTree
 from tests.ledger.served import served
 from tests.ledger.static import StaticLedger
-from tests.ledger.world import commitment, log_key, sign_change, signer
+from tests.ledger.world import authority_set, commitment, log_key, sign_change, signer
 
 LOG, NEXT = signer("log"), signer("log 2")
 BOTH = (LOG, NEXT)
@@ -267,6 +270,65 @@ def test_a_file_that_was_edited_by_hand_is_no_continuation(life: Life) -> None:
     assert "not a continuation" in str(refused(life, gather(life.static(), life.pinned), longer))
 
 
+class Thief:
+    """Holds the authority's keys that were retired, and none of the log's: what it would have one believe."""
+
+    def __init__(self) -> None:
+        issued = Issued()
+        world = issued.world
+        self.old = {(0, n): world.keys[0][n] for n in (1, 2)}
+        fresh = {n: signer(f"new root {n}") for n in (4, 5)}
+        both = {1: world.keys[0][1], 2: world.keys[0][2], **fresh}
+        leaf = world.change_leaf(LEDGER, changes.AuthorityReplaced(authority_set(2, fresh)), keys=both)
+        draft = world.begin()
+        draft.add_change(leaf)
+        world.seal(draft)
+        self.world, self.now = world, world.now + 10_000
+        self.static = served(world, [LOG])
+        self.honest = gather(self.static, issued.trusted())
+        self.seen = renew(issued.trusted(), self.honest, now_ms=self.now).ledger
+
+    def renewal(self, *before: ChainedChange) -> Renewal:
+        """A key of its own, put in behind ``before``, under a tree that goes on from the one seen."""
+        leaves = list(self.static.leaves)
+        made = Change(LEDGER, before[-1].index, changes.LogKeyAdded(log_key("thief")))
+        forged = ChainedChange(len(leaves), sign_change(self.world.genesis, made, self.old))
+        chain = (*before, forged)
+        record = replace(follow(self.world.genesis, chain).ledger, agencies=1, types=1)
+        records = [record.encode(), b"agency", b"type"]
+        root = merkle_root(leaf_hashes(records))
+        seal = replace(Seal.decode(self.honest.seal.leaf), registry_root=root, time_ms=self.now - 1000)
+        leaves += [forged.leaf, seal.encode()]
+        tree, size, seen = NaiveTree(leaf_hashes(leaves)), len(leaves), len(self.static.leaves)
+        listed = NaiveTree(leaf_hashes(records)).inclusion(0, len(records))
+        note = sign_checkpoint(Checkpoint(self.world.origin, size, tree.root(size)), [signer("thief")])
+        known = [one for one in before if one.index < seen]
+        return Renewal(
+            chain,
+            note,
+            ProvenLeaf(size - 1, leaves[-1], tuple(tree.inclusion(size - 1, size))),
+            ProvenRecord(records[0], tuple(listed)),
+            Since(
+                seen,
+                tuple(tree.consistency(seen, size)),
+                tuple(tuple(tree.inclusion(one.index, size)) for one in known),
+            ),
+        )
+
+
+def test_retired_keys_of_the_authority_lead_nowhere() -> None:
+    """They can still sign a chain from before their end; the head that was seen has another."""
+    thief = Thief()
+    genesis, rotated = thief.honest.chain
+    with pytest.raises(ProofInvalid, match="not those that the trust file rests on"):
+        renew(thief.seen, thief.renewal(genesis), now_ms=thief.now)
+    other = sign_change(
+        thief.world.genesis, Change(LEDGER, 0, changes.LogKeyAdded(log_key("another"))), thief.old
+    )
+    with pytest.raises(ProofInvalid, match="does not lead to the root"):
+        renew(thief.seen, thief.renewal(genesis, replace(rotated, leaf=other)), now_ms=thief.now)
+
+
 # --- carried -----------------------------------------------------------------------------------
 
 
@@ -333,4 +395,4 @@ def test_since_is_of_the_head_that_was_seen(life: Life) -> None:
     seen = life.renew(blocks=life.early)
     made = gather(life.static(), seen)
     assert made.since is not None
-    assert "does not show" in str(refused(life, replace(made, since=Since(2, made.since.path)), seen))
+    assert "does not show" in str(refused(life, replace(made, since=replace(made.since, size=2)), seen))

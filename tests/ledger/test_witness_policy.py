@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import witness_policy
-from ledger.cosignatures import Cosignature
+from ledger.cosignatures import Cosignature, witness_key
 from ledger.errors import FormatError, PolicyUnmet, SudurError, TooLarge, TrustFormatError
 from ledger.notes import VerifierKey
+from ledger.signatures import Algorithm, MlDsa44Signer
 from ledger.witness_policy import WitnessPolicy
 
 VECTORS: dict[str, list[dict[str, Any]]] = json.loads(
@@ -84,6 +85,15 @@ def test_a_clock_that_is_behind_is_suspected() -> None:
     policy = witness_policy.parse_policy(NESTED.replace("quorum X-and-Y", "quorum Y1").encode())
     with pytest.raises(PolicyUnmet, match=r"no cosignature by witness Y1.*check it"):
         policy.check([Cosignature(KEYS["Y1"], 1000)], now_s=5, greatest_age_s=None)
+
+
+def test_a_signature_that_gives_no_time_is_no_witnesss() -> None:
+    """With ML-DSA-44 that is a signature of some tree, which need not be the largest that was seen."""
+    key = witness_key("w.example", MlDsa44Signer(bytes(32)).public_key, Algorithm.ML_DSA_44)
+    policy = witness_policy.parse_policy(f"witness w {key.format()}\nquorum w\n".encode())
+    assert policy.check([Cosignature(key, 1)], now_s=9, greatest_age_s=None) == 1
+    with pytest.raises(PolicyUnmet, match=r"no cosignature by witness w$"):
+        policy.check([Cosignature(key, 0)], now_s=9, greatest_age_s=None)
 
 
 def test_errors_name_the_line() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -134,6 +134,20 @@ def test_a_status_token(office: Office, sudur: Commands, tmp_path: Path) -> None
     assert (found.code, found.err) == (0, "")
     assert "Status: valid" in found.out
     assert checked(sudur, office, out, "--receipt", office.receipt, *url, "--max-age", "3600").code == 0
+
+
+def test_a_receipt_whose_index_was_altered_has_no_status(
+    office: Office, sudur: Commands, tmp_path: Path
+) -> None:
+    """A revoked document would borrow the status of the one beside it."""
+    out, altered = tmp_path / "status.jwt", tmp_path / "altered.receipt.json"
+    url = ("--url", office.ledger.url)
+    assert exported(sudur, office, "status-token", out, *url).code == 0
+    receipt = parse_receipt(office.receipt.read_bytes())
+    moved = replace(receipt.issue, index=receipt.issue.index - 1)
+    altered.write_bytes(replace(receipt, issue=moved).encode())
+    found = checked(sudur, office, out, "--receipt", altered, *url)
+    assert (found.code, "Status" in found.out) == (1, False)
 
 
 def test_a_receipt_as_of_now(office: Office, sudur: Commands, tmp_path: Path) -> None:

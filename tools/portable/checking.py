@@ -18,6 +18,7 @@ from ledger.status_tokens import open_status_token, token_path
 from ledger.tlog_proof import TlogProof
 from ledger.trust import Trust, TrustedLedger
 from tools.pinning import ledger_of
+from tools.portable.exporting import checked_leaf
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +106,11 @@ def check_token(
     """What a token says of the document in ``receipt``.
 
     Raises PolicyUnmet when it has expired or is older than ``age_s``, ProofInvalid when it is of another
-    part of the list.
+    part of the list or the receipt does not prove where its document stands.
     """
-    index = receipt.issue.index
     token = open_status_token(data, statement)
-    _leaf_of(receipt, ledger)
+    checked_leaf(receipt, ledger)  # its index, too: another document's status would pass for this one's
+    index = receipt.issue.index
     if not token.uri.endswith("/" + token_path(chunk_of(index))) or token.size <= index:
         first = chunk_of(index) * CHUNK_INDEXES
         raise ProofInvalid(

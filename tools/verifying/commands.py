@@ -136,11 +136,13 @@ def verify(
         raise Usage("say which entry it is to be", where="--document", fix="give the code of the slip")
     pinned = None if public is None else load_public_key(public)
     reader, wanted = JournalReader(journal), None if code is None else parse_slip_code(code)
-    found, passed = None, head is None
+    found, given = None, (head or "").strip().lower()
+    passed = head is None
     for entry in reader.entries():
         if wanted is not None and entry.number == wanted[0]:
             found = entry
-        passed = passed or reader.head.hash.hex() == (head or "").strip().lower()
+        passed = passed or given in (entry.before.hex(), reader.head.hash.hex())
+    passed = passed or given == reader.head.hash.hex()  # where there is no entry yet
     if pinned is not None and reader.key != pinned:
         raise JournalProblem("it is signed by another key than was handed over", where=str(journal))
     if not passed:

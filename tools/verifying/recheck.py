@@ -45,6 +45,9 @@ class Now(Protocol):
     def size(self) -> int: ...
 
     @property
+    def root(self) -> bytes: ...
+
+    @property
     def as_of_ms(self) -> int: ...
 
     def check_continues(self, size: int, root: bytes) -> None:
@@ -98,12 +101,11 @@ class PackedNow:
         self._pack = pack
         self.genesis = pack.ledger.genesis
         self.size = pack.size
+        self.root = pack.signed.checkpoint.root
         self.as_of_ms = pack.as_of_ms
 
     def check_continues(self, size: int, root: bytes) -> None:
-        """A pack proves nothing of other sizes than its own."""
-        if size == self.size and root != self._pack.signed.checkpoint.root:
-            raise ProofInvalid("the pack is of another history", where="pack")
+        """A pack proves nothing of other sizes than its own, and that is compared anyway."""
 
     def verdict(self, by: RecheckBy) -> VerdictCode:
         status = self._pack.status(by.index)
@@ -155,6 +157,7 @@ def recheck(entries: Iterable[Entry], key: JournalKey, now: Now) -> Recheck:
 
 def _findings(entries: Iterable[Entry], key: JournalKey, now: Now, report: Recheck) -> Iterator[Finding]:
     newest: Relied | None = None
+    roots: dict[int, bytes] = {now.size: now.root}
     for entry in entries:
         if entry.relied is None:
             report.unproven += 1
@@ -168,6 +171,12 @@ def _findings(entries: Iterable[Entry], key: JournalKey, now: Now, report: Reche
                 f"entry {entry.number} relied on {entry.relied.size} leaves, there are {now.size} now",
                 where="journal",
                 fix="take a newer source; if there is none, the ledger was set back: report it",
+            )
+        if roots.setdefault(entry.relied.size, entry.relied.root) != entry.relied.root:
+            raise ProofInvalid(
+                f"entry {entry.number} relied on another history of {entry.relied.size} leaves",
+                where="journal",
+                fix="keep the journal and the receipts, and report it: two histories were shown",
             )
         report.rechecked += 1
         newest = entry.relied if newest is None or entry.relied.size > newest.size else newest

@@ -110,6 +110,21 @@ def test_a_ledger_that_was_set_back_or_forked_is_said(office: Office) -> None:
         recheck(JournalReader(office.path).entries(), KEY, now)
 
 
+def test_two_histories_in_one_journal_are_said(office: Office) -> None:
+    """Not only of the newest that was relied on: whichever two are of one size."""
+    honest = office.issued
+    office.issued = Issued()
+    office.issued.world.idle(999)
+    office.check()
+    office.issued = honest
+    honest.world.idle(1000)
+    office.check()
+    honest.world.idle()
+    office.check()
+    with pytest.raises(ProofInvalid, match="two histories were shown"):
+        office.recheck()
+
+
 def test_other_ledgers_and_what_was_not_proven_are_counted(office: Office) -> None:
     office.check()
     assert Recorder(office.path, "desk-1", KEY).record(
