@@ -35,6 +35,8 @@ class Trouble(StrEnum):
     """Its audit says that this log has broken its own rules. Or it lies."""
     OLD_SEAL = "OLD_SEAL"
     """It audits, has not seen this head before, and cosigns none that was sealed long ago: the next one."""
+    AUDITING = "AUDITING"
+    """It audits, and has not come as far as this head: it reads what is served, so it waits for that, too."""
 
     @property
     def is_alarm(self) -> bool:
@@ -67,11 +69,16 @@ class Failed:
 Answer = Cosigned | HasSize | Failed
 
 
-def read_answer(status: int, media_type: str, body: bytes, *, retry_after: str, old: int) -> Answer:
-    """The meaning of an answer to ``add-checkpoint`` from the size ``old`` on."""
+def read_answer(
+    status: int, media_type: str, body: bytes, *, retry_after: str, old: int, size: int
+) -> Answer:
+    """The meaning of an answer to ``add-checkpoint`` of ``size`` from the size ``old`` on."""
     try:
         if status == 200:
             return Cosigned(parse_signatures(body))
+        if status == 409 and old == size and not _names_another(media_type, body, old):
+            # Another root for one size is a 409 in one version of the specification, a 422 in the next.
+            return _forked(old)
         if status == 409:
             return _has(parse_known_size(body), media_type, old)
     except FormatError as error:
@@ -86,12 +93,22 @@ def read_answer(status: int, media_type: str, body: bytes, *, retry_after: str, 
         case 503 if body.startswith(b"SEAL_OLD"):
             what = "it audits, and cosigns no head that was sealed long before it was shown it"
             return Failed(Trouble.OLD_SEAL, what, _seconds(retry_after))
+        case 503 if body.startswith((b"CATCHING_UP", b"NOT_AUDITED")):
+            what = "it audits, and has not come as far, or cannot read what is served"
+            return Failed(Trouble.AUDITING, what, _seconds(retry_after))
         case 422:
-            what = f"it has seen another tree of {old} leaves than is here"
-            return Failed(Trouble.FORKED, what)
+            return _forked(old)
         case 429 | 503:
             return Failed(Trouble.REFUSING, f"it answers {status}: not now", _seconds(retry_after))
     return Failed(Trouble.REFUSING, f"it answers {status}")
+
+
+def _forked(old: int) -> Failed:
+    return Failed(Trouble.FORKED, f"it has seen another tree of {old} leaves than is here")
+
+
+def _names_another(media_type: str, body: bytes, old: int) -> bool:
+    return media_type.split(";")[0].strip() == SIZE_TYPE and body != b"%d\n" % old
 
 
 def _has(known: int, media_type: str, old: int) -> Answer:

@@ -238,6 +238,7 @@ class _Asker:
         self._done = 0
         self._cosigned_at = 0.0
         self._not_before = 0.0
+        self._old_seal = -1
         self._pause = collector.settings.first_pause_s
         self._busy = False
         self._poked = asyncio.Event()
@@ -261,7 +262,7 @@ class _Asker:
 
     def may_yet(self, target: Published) -> bool:
         """Whether it is about to answer for the target, as far as one can tell."""
-        return self._busy or (self._done < target.size and time.monotonic() >= self._not_before)
+        return self._busy or (self._done < target.size and time.monotonic() >= self._not_before_of(target))
 
     async def _run(self) -> None:
         async with AsyncExitStack() as stack:
@@ -293,7 +294,11 @@ class _Asker:
         due = 0.0
         if target.size <= self._done:
             due = self._cosigned_at + self._collector.settings.refresh_s
-        return max(due, self._not_before) - now
+        return max(due, self._not_before_of(target)) - now
+
+    def _not_before_of(self, target: Published) -> float:
+        """Whoever found the seal of an earlier head too old waits for just such a newer one."""
+        return 0.0 if 0 <= self._old_seal < target.size else self._not_before
 
     async def _ask(self, target: Published) -> None:
         started = time.perf_counter()
@@ -311,8 +316,11 @@ class _Asker:
         told = "OK" if outcome is None else str(outcome.trouble)
         for one in self.witnesses:
             self._collector.circumstances.observe(one.name, told, took)
+        self._old_seal = -1
         if outcome is not None:
             self._fail(outcome)
+            if outcome.trouble is Trouble.OLD_SEAL:
+                self._old_seal = target.size
             return
         self._be_well(target.size)
         if isinstance(answer, Cosigned):

@@ -176,8 +176,10 @@ async def _ask(held: Held, link: WitnessLink, witnesses: Sequence[Witness], proo
                 )
             case Failed(trouble=Trouble.UNKNOWN_LOG):
                 return None  # it never saw anything
-            case Failed(trouble=Trouble.OLD_SEAL):
-                return None  # what it saw, this extends: it has looked at the proof first
+            case Failed(trouble=Trouble.OLD_SEAL | Trouble.AUDITING):
+                # What it saw, this extends: it has looked at the proof first. And the audit may have to wait
+                # for this very node, which serves nothing before it has started.
+                return None
             case Failed() as failed:
                 return failed
     return Failed(Trouble.WRONG, f"it names one size after the other, at last {old}")

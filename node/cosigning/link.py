@@ -49,16 +49,16 @@ class WitnessLink:
         try:
             async with asyncio.timeout(self._timeout_s):
                 try:
-                    return await self._post(where, body, old)
+                    return await self._post(where, body, old, size)
                 except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
                     # A kept connection that the other side has just closed; a new one tells.
-                    return await self._post(where, body, old)
+                    return await self._post(where, body, old, size)
         except TimeoutError:
             return Failed(Trouble.SILENT, f"no answer within {self._timeout_s:g} s")
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             return Failed(Trouble.SILENT, f"cannot be reached: {str(error) or type(error).__name__}"[:300])
 
-    async def _post(self, where: str, body: bytes, old: int) -> Answer:
+    async def _post(self, where: str, body: bytes, old: int, size: int) -> Answer:
         async with self._client.stream("POST", where, content=body) as response:
             data = bytearray()
             async for part in response.aiter_raw():
@@ -71,4 +71,5 @@ class WitnessLink:
                 bytes(data),
                 retry_after=response.headers.get("retry-after", ""),
                 old=old,
+                size=size,
             )

@@ -198,6 +198,7 @@ LIES: dict[str, tuple[Lie, Trouble]] = {
     "another history": (says(422), Trouble.FORKED),
     "caught": (says(422, b"CAUGHT: a block breaks the rules\n"), Trouble.CAUGHT),
     "an old head": (says(503, b"SEAL_OLD: sealed an hour ago\n"), Trouble.OLD_SEAL),
+    "an audit under way": (says(503, b"CATCHING_UP: 3 of 9\n"), Trouble.AUDITING),
     "unknown log": (says(404), Trouble.UNKNOWN_LOG),
     "unknown key": (says(403), Trouble.UNKNOWN_LOG),
     "a fault of its own": (says(500), Trouble.REFUSING),
@@ -262,6 +263,19 @@ def test_two_liars_of_three_publish_nothing_and_stop_nobody(watched: Watched) ->
     assert watched.node.published.size == sizes[-1]
     watched.witnesses["one"].lie = None
     watched.wait_published(sizes[-1])
+
+
+def test_who_found_a_seal_too_old_is_asked_for_the_next_one_at_once(tmp_path: Path) -> None:
+    slow = CosigningSettings(first_pause_s=600.0, longest_pause_s=600.0)
+    watched = Watched(tmp_path / "data", slow, needed=3)
+    watched.witnesses["one"].lie = says(503, b"SEAL_OLD: sealed an hour ago\n")
+    watched.start()
+    try:
+        wait_for(lambda: watched.health("one").trouble is Trouble.OLD_SEAL)
+        watched.witnesses["one"].lie = None
+        watched.wait_published(watched.issue())
+    finally:
+        watched.close()
 
 
 def test_a_head_that_stands_still_is_cosigned_anew(tmp_path: Path) -> None:

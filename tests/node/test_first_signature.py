@@ -171,3 +171,22 @@ def test_a_witness_that_lags_is_taken_from_where_it_is(site: Site) -> None:
     site.open().close()
     seen = {one.seen.size for one in site.witnesses.values() if one.seen is not None}
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("code", [b"NOT_AUDITED", b"CATCHING_UP"])
+def test_witnesses_that_audit_what_this_node_does_not_serve_yet_stop_nobody(site: Site, code: bytes) -> None:
+    site.run(1)
+    site.run(1, cosigned=False)
+    for one in site.witnesses.values():
+        one.lie = lambda _: (503, "text/plain", code + b": it cannot be read\n")
+    site.open().close()
+
+
+def test_an_other_tree_of_this_size_stops_the_start_in_either_reading_of_the_specification(
+    site: Site,
+) -> None:
+    size = site.run(1)
+    for kind, body in (("text/plain", b"conflict\n"), (SIZE_TYPE, b"%d\n" % size)):
+        site.witnesses["one"].lie = lambda _, kind=kind, body=body: (409, kind, body)  # type: ignore[misc]
+        with pytest.raises(WitnessesAhead, match="another tree"):
+            site.open()
