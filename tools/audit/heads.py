@@ -46,7 +46,7 @@ class Heads:
         self._seen: dict[bytes, Seen] = {}
         self._untrusted: list[bytes] = []
         data = self._path.read_bytes() if self._path.exists() else b""
-        whole = data.rfind(b"\n") + 1
+        whole = self._end = data.rfind(b"\n") + 1
         for line in data[:whole].splitlines(keepends=True):
             try:
                 self._take(_read(line, open_note, self._path))
@@ -71,11 +71,15 @@ class Heads:
             return False
         seen = Seen(signed, seen_ms)
         is_new = not self._path.exists()
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        with os.fdopen(os.open(self._path, flags, PRIVATE), "ab") as file:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        with os.fdopen(os.open(self._path, flags, PRIVATE), "r+b") as file:
+            # What a full disk left of a line would spoil this one.
+            file.truncate(self._end)
+            file.seek(self._end)
             file.write(_line(seen))
             file.flush()
             os.fsync(file.fileno())
+            self._end = file.tell()
         if is_new:
             sync_directory(self._path.parent)
         self._take(seen)
@@ -97,7 +101,9 @@ class Heads:
         self._seen.setdefault(seen.signed.note.text, seen)
 
     def _write(self) -> None:
-        write_file(self._path, b"".join([*self._untrusted, *map(_line, self.all)]))
+        data = b"".join([*self._untrusted, *map(_line, self.all)])
+        write_file(self._path, data)
+        self._end = len(data)
 
 
 def _line(seen: Seen) -> bytes:

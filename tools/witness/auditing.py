@@ -55,9 +55,7 @@ class Auditing:
         Raises Caught, SealAhead, SealOld, ClockWrong; CatchingUp when that takes longer than a request may;
         NotAudited when it cannot be read.
         """
-        worker = self._workers.get(signed.checkpoint.origin)
-        if worker is None:
-            worker = self._workers[signed.checkpoint.origin] = _Worker(self._make(ledger, url), self._caught)
+        worker = self._begun(ledger, url)
         try:
             now_ms = self._clock.now_ms()
         except ClockUnsound as error:
@@ -73,6 +71,16 @@ class Auditing:
                 retry_s=2,
             )
         wanted.result()
+
+    def resume(self, ledger: TrustedLedger, url: str) -> None:
+        """Go on with an audit of before: what it knows of the ledger's keys is needed before anybody asks."""
+        self._begun(ledger, url)
+
+    def _begun(self, ledger: TrustedLedger, url: str) -> _Worker:
+        worker = self._workers.get(ledger.origin)
+        if worker is None:
+            worker = self._workers[ledger.origin] = _Worker(self._make(ledger, url), self._caught)
+        return worker
 
     def ledger(self, origin: str) -> TrustedLedger | None:
         """What its audit knows of a ledger's keys; None when there is none yet."""
@@ -160,7 +168,7 @@ class _Worker:
         except Refusal as error:
             if isinstance(error, Caught):
                 _log.error("log has lied", origin=origin, size=size, reason=str(error))
-                self._caught(origin, str(error))
+                self._tell(origin, error)
             _settle(answer, error)
         except SudurError as error:
             _log.warning("audit stopped", origin=origin, size=size, code=error.code, reason=str(error))
@@ -170,6 +178,13 @@ class _Worker:
             _settle(answer, NotAudited("the audit failed; the log here tells why", where=origin, retry_s=5))
         else:
             _settle(answer, None)
+
+    def _tell(self, origin: str, error: Caught) -> None:
+        """Whatever comes of that, this thread goes on; the next audit comes to the same."""
+        try:
+            self._caught(origin, str(error))
+        except Exception as failure:
+            report("caught_not_kept", failure, log=_log)
 
 
 def _settle(answer: Future[None], error: Refusal | None) -> None:

@@ -7,19 +7,21 @@ was sealed within five minutes of its own clock, so that no block is made to loo
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 import structlog
 
 from ledger.checkpoints import SignedCheckpoint
+from ledger.errors import SudurError
 from ledger.resources import Resources
 from ledger.seals import Seal
 from ledger.trust import TrustedLedger
 from tools.audit.accusing import keep_evidence
 from tools.audit.engine import AuditedLog, Watch, forget_replayed
-from tools.audit.errors import LogLied, StateDamaged
+from tools.audit.errors import Interrupted, LogLied, StateDamaged
 from tools.witness.refusals import Caught, SealAhead, SealOld
 
 MAX_OFF_MS: Final = 5 * 60_000
@@ -58,13 +60,17 @@ class EngineAuditor:
     """An :class:`Auditor` that replays into ``directory`` what is served under ``resources``."""
 
     def __init__(self, directory: Path, ledger: TrustedLedger, resources: Resources) -> None:
-        """Opens at the first :meth:`check`."""
+        """Opens at once what is there of an earlier audit, else at the first :meth:`check`."""
         self._directory = directory
         self._resources = resources
         self._opened: AuditedLog | None = None
         self._held = ExitStack()
         self.ledger = ledger
         self.replayed = 0
+        if directory.exists():
+            with suppress(SudurError, OSError):  # the first check says what is wrong, or mends it
+                log = self._open()
+                self.ledger, self.replayed = log.trust, log.size
 
     def check(self, signed: SignedCheckpoint, seen_ms: int, stop: Callable[[], bool]) -> None:
         """See :class:`Auditor`."""
@@ -87,7 +93,7 @@ class EngineAuditor:
         log = self._open()
         watch = Watch(moved=self._moved, stop=stop)
         try:
-            log.advance(self._resources, signed, watch=watch)
+            log.advance(_UntilStopped(self._resources, stop), signed, watch=watch)
         except LogLied as error:
             path = keep_evidence(log, error, self._resources)
             fix = f"the evidence is in {path}"
@@ -105,6 +111,19 @@ class EngineAuditor:
 
     def _moved(self, leaves: int) -> None:
         self.replayed += leaves
+
+
+@dataclass(frozen=True, slots=True)
+class _UntilStopped:
+    """Resources that end with the witness: a slow server would hold up its end for hours, file by file."""
+
+    resources: Resources
+    stop: Callable[[], bool]
+
+    def fetch(self, path: str) -> bytes:
+        if self.stop():
+            raise Interrupted("the witness is shutting down", where=path)
+        return self.resources.fetch(path)
 
 
 def check_seal(leaf: bytes, seen_ms: int) -> None:

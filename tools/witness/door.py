@@ -155,7 +155,13 @@ class Door:
             raise UnknownLog(f"the log {origin!a} is not known here")
         ledger = None if self._auditing is None else self._auditing.ledger(origin)
         if ledger is not None:
-            log = replace(log, ledger=ledger)
+            try:
+                return self._opened(replace(log, ledger=ledger), asked)
+            except Untrusted:
+                pass  # a trust file that was renewed since may know more than the replay
+        return self._opened(log, asked)
+
+    def _opened(self, log: WitnessedLog, asked: Asked) -> tuple[WitnessedLog, Asked]:
         try:
             return log, replace(asked, lines=log.verified(Note(asked.text, tuple(asked.lines))))
         except (CheckpointUntrusted, SignatureInvalid, FormatError) as error:

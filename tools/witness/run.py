@@ -135,6 +135,11 @@ async def start_witness(
         if mark.identity.audits:
             make = auditors or _auditors(settings.data_dir)
             auditing = Auditing(make, clock, logs.catch, wait_s=settings.audit_wait_s)
+            # They end even if what follows fails; to stop twice is no error.
+            stack.callback(auditing.stop)
+            for log in logs.logs().values():
+                if log.ledger is not None and not log.off:
+                    auditing.resume(log.ledger, log.url)
         metrics.watch(
             ready=lambda: keeper.fault is None,
             free_bytes=lambda: float(free_bytes(settings.data_dir)),

@@ -191,3 +191,17 @@ def test_rebuilt_by_the_command(sudur: Commands, world: ServedWorld, tmp_path: P
     assert done.code == 2
     assert "--rebuild" in done.err
     assert sudur(*line, "--rebuild").code == 0
+
+
+def test_half_a_line_that_a_full_disk_left_spoils_no_later_one(tmp_path: Path) -> None:
+    world = ServedWorld()
+    world.live([0])
+    with AuditedLog.open(tmp_path, world.trusted) as log:
+        log.advance(world.files, log.open_note(world.files.fetch(CHECKPOINT)))
+        with (tmp_path / "heads").open("ab") as file:
+            file.write(b'{"seen_ms": 1, "no')
+        world.live([1])
+        newest = log.open_note(world.files.fetch(CHECKPOINT))
+        log.advance(world.files, newest)
+    with AuditedLog.open(tmp_path, world.trusted) as log:
+        assert log.heads.newest() == newest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,19 +11,29 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ledger.changes import LEDGER as LEDGER_RECORD
+from ledger.changes import LogKeyAdded
 from ledger.checkpoints import SignedCheckpoint, parse_checkpoint
-from ledger.notes import parse_note
+from ledger.notes import NamedSigner, parse_note
+from ledger.resources import CHECKPOINT
 from ledger.seals import Seal
 from ledger.trust import TrustedLedger
 from ledger.witnessing import format_add_checkpoint
+from node.clock import SystemClock
+from tests.ledger.world import log_key
+from tests.tools.audit.logs import ServedWorld
 from tests.tools.helpers import Commands, assert_one_line, finish, start
 from tests.tools.ledger_process import Ledger, running
 from tests.tools.witness.serving import Files, Witness, start_process, witness
-from tests.tools.witness.some_log import SomeLog
+from tests.tools.witness.some_log import SomeLog, signer
+from tools.audit.engine import AuditedLog
+from tools.audit.errors import Interrupted
 from tools.errors import Unavailable
-from tools.witness.auditor import MAX_OFF_MS, Auditor, check_seal
+from tools.witness.auditing import Auditing
+from tools.witness.auditor import MAX_OFF_MS, Auditor, EngineAuditor, check_seal
+from tools.witness.known_logs import KnownLogs
 from tools.witness.logs import WitnessedLog
-from tools.witness.refusals import Caught, SealAhead, SealOld
+from tools.witness.refusals import Caught, SealAhead, SealOld, StorageFailed
 
 NOW_MS = 1_800_000_000_000
 
@@ -105,6 +116,72 @@ def test_nobody_hangs_while_it_catches_up(tmp_path: Path) -> None:
         assert answer.status_code == 200
         assert found.cosign(LOG, 5, 9).time_s
         assert sorted(set(auditor.checked)) == [5, 9]
+
+
+def test_an_audit_goes_on_when_what_it_found_cannot_be_kept() -> None:
+    auditor = Told(LEDGER)
+    auditor.go.set()
+    auditor.found = Caught("a block breaks the rules")
+
+    def full(origin: str, found: str) -> None:
+        raise StorageFailed(f"no room for {origin}: {found}")
+
+    async def ask() -> None:
+        auditing = Auditing(lambda *_: auditor, SystemClock(), full, wait_s=30)
+        try:
+            for _ in range(2):
+                note = parse_note(LOG.note(5))
+                signed = SignedCheckpoint(LOG.checkpoint(5), note.encode(), note)
+                with pytest.raises(Caught):
+                    await auditing.approve(LEDGER, AUDITED.url, signed)
+        finally:
+            auditing.stop()
+
+    asyncio.run(ask())
+
+
+def test_a_renewed_trust_file_is_heard_though_the_audit_knows_the_old_one(tmp_path: Path) -> None:
+    other = NamedSigner(LOG.origin, signer("the next key"))
+    both = TrustedLedger.founded(bytes(32), LOG.origin, [LOG.signer.key(), other.key()])
+    with told(tmp_path) as (found, auditor):
+        auditor.go.set()
+        found.cosign(LOG, 0, 5)
+        assert found.ask(LOG.request(5, 9, other)).status_code == 403
+        KnownLogs(Files(tmp_path).data).add([WitnessedLog.of_ledger(both, AUDITED.url)])
+        assert found.ask(LOG.request(5, 9, other)).status_code == 200
+
+
+def test_an_audit_of_before_is_there_before_anybody_asks(tmp_path: Path) -> None:
+    """Its keys of the log: whoever signs with one that it replayed is known after a restart, too."""
+    with told(tmp_path):
+        pass  # made at the start, closed at the end
+    world = ServedWorld()
+    world.change(LEDGER_RECORD, LogKeyAdded(log_key("next")))
+    audit = tmp_path / "audit"
+    with AuditedLog.open(audit, world.trusted) as log:
+        log.advance(world.files, log.open_note(world.files.fetch(CHECKPOINT)))
+    auditor = EngineAuditor(audit, world.trusted, world.files)
+    assert auditor.replayed == world.state.size
+    assert len(auditor.ledger.log_keys) == 2
+    auditor.close()
+
+
+def test_a_slow_server_does_not_hold_up_its_end(tmp_path: Path) -> None:
+    world = ServedWorld()
+    world.live([0])
+    asked: list[str] = []
+
+    class Slow:
+        def fetch(self, path: str) -> bytes:
+            asked.append(path)
+            return world.files.fetch(path)
+
+    auditor = EngineAuditor(tmp_path / "audit", world.trusted, Slow())
+    signed = world.trusted.open(world.files.fetch(CHECKPOINT))
+    with pytest.raises(Interrupted):
+        auditor.check(signed, world.state.time_ms, lambda: bool(asked))
+    assert len(asked) == 1
+    auditor.close()
 
 
 def test_what_needs_no_audit_is_answered_at_once(tmp_path: Path) -> None:
