@@ -187,6 +187,6 @@ def test_an_other_tree_of_this_size_stops_the_start_in_either_reading_of_the_spe
 ) -> None:
     size = site.run(1)
     for kind, body in (("text/plain", b"conflict\n"), (SIZE_TYPE, b"%d\n" % size)):
-        site.witnesses["one"].lie = lambda _, kind=kind, body=body: (409, kind, body)  # type: ignore[misc]
+        site.witnesses["one"].lie = lambda _, kind=kind, body=body: (409, kind, body)
         with pytest.raises(WitnessesAhead, match="another tree"):
             site.open()

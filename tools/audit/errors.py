@@ -120,6 +120,12 @@ class ServedWrong(AuditError):
         self.path = path
 
 
+class NotServed(ServedWrong):
+    """A server does not give what belongs under the checkpoint that it gave: so nothing is shown, of either."""
+
+    code = "NOT_SERVED"
+
+
 class Interrupted(Unavailable):
     """The audit was asked to stop; what it had finished is kept."""
 

@@ -18,7 +18,7 @@ from ledger.tiles import TILE_WIDTH, Tile, entries_path, tile_path, tile_width
 from ledger.tree import Tree
 from tools.audit.backup_source import BackupResources
 from tools.audit.bundles import split
-from tools.audit.errors import ServedWrong
+from tools.audit.errors import NotServed, ServedWrong
 from tools.errors import NotFound
 
 PORTION_BUNDLES: Final = 128
@@ -94,7 +94,7 @@ def _each(resources: Resources, paths: Iterable[str]) -> Iterator[bytes | SudurE
 
 def _served(path: str, data: bytes | NotFound) -> bytes:
     if isinstance(data, NotFound):
-        raise ServedWrong("entries under the checkpoint that it serves are not there", path=path) from data
+        raise NotServed("entries under the checkpoint that it serves are not there", path=path) from data
     return data
 
 

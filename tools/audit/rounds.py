@@ -21,7 +21,7 @@ from ledger.state import State
 from tools.audit.accusing import keep_evidence
 from tools.audit.backup_source import BackupResources
 from tools.audit.engine import AuditedLog, Feed, Watch
-from tools.audit.errors import LogLied, ServedWrong
+from tools.audit.errors import LogLied, NotServed, ServedWrong, StateDamaged
 from tools.audit.feed import fetched, portions
 from tools.audit.report import Finding, Report, Severity
 from tools.audit.served_state import ServedFigures, ServedState
@@ -31,7 +31,18 @@ CLOCK_MS: Final = 5 * 60_000
 """How far a new seal's time may be from this machine's clock."""
 _HELD: Final = 256
 """So many checkpoints of earlier sizes are asked for in a round."""
-_UNSURE: Final = (Unavailable, CannotTell, CheckpointUntrusted, RulesVersionUnknown, FileProblem, NotFound)
+_UNSURE: Final = (
+    Unavailable,
+    CannotTell,
+    CheckpointUntrusted,
+    RulesVersionUnknown,
+    FileProblem,
+    NotFound,
+    NotServed,
+    # What a proxy says, or a page to log in at, comes with nobody's signature.
+    AnswerWrong,
+    FormatError,
+)
 
 
 class Source(Resources, Protocol):
@@ -99,9 +110,11 @@ class Rounds:
             self._name_tiles(report, log.tiles.differing[len(before.differing) :])
         except LogLied as error:
             report.findings.append(Finding.of(Severity.LIE, error, keep_evidence(log, error, self._source)))
+        except StateDamaged:
+            raise
         except _UNSURE as error:
             report.findings.append(Finding.of(Severity.DOUBT, error))
-        except (ServedWrong, VerificationError, FormatError, AnswerWrong) as error:
+        except (ServedWrong, VerificationError) as error:
             report.findings.append(Finding.of(Severity.LIE, error))
         checked = report.checked
         checked.tiles = log.tiles.compared - before.compared

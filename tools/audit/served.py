@@ -10,7 +10,7 @@ from ledger.resources import LogTiles, Resources
 from ledger.tiles import TILE_WIDTH, TileId, TileNodeReader, entries_path, tile_width
 from ledger.tree import Tree
 from tools.audit.bundles import split
-from tools.audit.errors import ServedWrong
+from tools.audit.errors import NotServed, ServedWrong
 from tools.errors import AnswerWrong, NotFound
 
 UNSHOWN: tuple[type[Exception], ...] = (ProofInvalid, FormatError, OutOfRange, NotFound, AnswerWrong)
@@ -64,7 +64,9 @@ class ServedTree:
                 return None
             try:
                 leaves, _ = split(self._resources.fetch(path))
-            except (FormatError, NotFound, AnswerWrong) as error:
+            except (NotFound, AnswerWrong) as error:
+                return NotServed(f"the entries are not served: {error.what}", path=path)
+            except FormatError as error:
                 return ServedWrong(f"the entries cannot be read: {error}", path=path)
             for position, leaf in enumerate(leaves):
                 if position == width or leaf_hash(leaf) != hashes[position]:

@@ -30,6 +30,11 @@ from tests.ledger.world import ORIGIN, signer
 from tests.tools.audit.logs import LOG, Files, ServedWorld, write
 from tests.tools.audit.serving import over_http
 from tests.tools.helpers import Commands, assert_one_line, start
+from tools.audit.engine import AuditedLog, wall_ms
+from tools.audit.errors import StateDamaged
+from tools.audit.rounds import Rounds
+from tools.audit.sources import open_source
+from tools.client_tls import ClientTls
 
 
 @pytest.fixture(scope="module")
@@ -259,6 +264,37 @@ def test_a_server_that_fails_amid_it(
         assert [one["code"] for one in found["findings"]] == ["UNAVAILABLE"]
         served[path] = honest
         assert json.loads(sudur("audit", url, *line).out)["verdict"] == "clean"
+
+
+@pytest.mark.parametrize("answer", [403, 302, b"<html>log in</html>", b""])
+def test_what_a_proxy_says_is_no_lie(
+    sudur: Commands, trust: Path, tmp_path: Path, answer: int | bytes
+) -> None:
+    with over_http({CHECKPOINT: answer}) as url:
+        assert sudur("audit", url, "--trust", trust, "--state", tmp_path / "state").code == 2
+
+
+def test_entries_that_are_not_served_are_no_lie(
+    sudur: Commands, world: ServedWorld, trust: Path, tmp_path: Path
+) -> None:
+    for answer in (404, 403):
+        with over_http({**world.files.files, "tile/entries/000": answer}) as url:
+            done = sudur("audit", url, "--trust", trust, "--state", tmp_path / "state")
+        assert (done.code, "LIE" in done.out) == (2, False), done.out
+
+
+def test_whoever_follows_with_a_damaged_directory_is_told(
+    world: ServedWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: object, **__: object) -> None:
+        raise StateDamaged("a bundle is missing", where="entries")
+
+    monkeypatch.setattr(AuditedLog, "advance", damaged)
+    files = write(world.files, tmp_path / "log")
+    with AuditedLog.open(tmp_path / "state", world.trusted) as log:
+        rounds = Rounds(log, open_source(str(files), ClientTls()), clock_ms=wall_ms)
+        with pytest.raises(StateDamaged):
+            rounds.run()
 
 
 def test_usage(sudur: Commands, trust: Path, tmp_path: Path) -> None:
