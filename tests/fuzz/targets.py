@@ -215,7 +215,7 @@ def _evidence() -> bytes:
 def _read_answer(data: bytes) -> object:
     """The status from 200 on, then the body."""
     status = 200 + int.from_bytes(data[:1], "big")
-    return read_answer(status, SIZE_TYPE, data[1:], retry_after="5", old=3)
+    return read_answer(status, SIZE_TYPE, data[1:], retry_after="5", old=3, size=9)
 
 
 def _cosigned_note() -> bytes:

@@ -21,7 +21,7 @@ NOTE = b"log.example\n7\n" + b"A" * 43 + b"=\n\n" + "\u2014 log.example AAAAAAA=
 
 @given(st.integers(100, 599), st.text(max_size=40), st.binary(max_size=200), st.text(max_size=12))
 def test_any_answer_is_one_of_three(status: int, kind: str, body: bytes, retry: str) -> None:
-    found = read_answer(status, kind, body, retry_after=retry, old=3)
+    found = read_answer(status, kind, body, retry_after=retry, old=3, size=9)
     assert isinstance(found, Cosigned | HasSize | Failed)
     if isinstance(found, Failed):
         assert found.what
@@ -46,13 +46,13 @@ def test_any_answer_is_one_of_three(status: int, kind: str, body: bytes, retry: 
     ],
 )
 def test_the_meaning_of_each_status(status: int, kind: str, body: bytes, wanted: object) -> None:
-    found = read_answer(status, kind, body, retry_after="", old=3)
+    found = read_answer(status, kind, body, retry_after="", old=3, size=9)
     assert (found.trouble if isinstance(found, Failed) else found) == wanted
 
 
 def test_a_witness_that_is_busy_says_when_to_come_again() -> None:
     for status, retry, wanted in ((503, "7", 7.0), (429, "99999", 600.0), (503, "-1", 0), (503, "soon", 0)):
-        found = read_answer(status, "", b"", retry_after=retry, old=0)
+        found = read_answer(status, "", b"", retry_after=retry, old=0, size=9)
         assert isinstance(found, Failed)
         assert (found.trouble, found.again_s) == (Trouble.REFUSING, wanted)
 

@@ -121,7 +121,7 @@ class ServedWrong(AuditError):
 
 
 class NotServed(ServedWrong):
-    """A server does not give what belongs under the checkpoint that it gave: so nothing is shown, of either."""
+    """A server does not give what belongs under the checkpoint that it gave: nothing is shown of either."""
 
     code = "NOT_SERVED"
 
