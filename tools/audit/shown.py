@@ -104,7 +104,11 @@ def _kept(path: Path, ledger: TrustedLedger) -> Source:
     unread = 0
     try:
         for file in _files(path):
-            notes = _notes_in(file)
+            try:
+                notes = _notes_in(file)
+            except (OSError, SudurError) as error:
+                source.fault = str(error)  # it hides nothing that lies beside it
+                continue
             unread += not notes
             for note in notes:
                 source.take(note, ledger, str(file))

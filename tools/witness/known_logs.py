@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -66,9 +66,10 @@ class KnownLogs:
         A ledger of ours has just the keys that its newest trust file gives it. Durable. Raises Usage for too
         many logs, FormatError for too many keys of one.
         """
-        before = self.logs()
         changed = 0
         with self._lock, failures(self._path), transaction(self._connection):
+            # Read within: a log that is caught, or switched off, at this very moment stays so.
+            before = self._read()
             for log in logs:
                 known = before.get(log.origin)
                 new = _joined(known, log)
@@ -84,40 +85,38 @@ class KnownLogs:
 
     def remove_key(self, origin: str, key: VerifierKey) -> None:
         """Believe a log by this key no more. Durable. Raises Usage when it is not here."""
-        known = self._known(origin)
-        if known.ledger is not None:
-            raise Usage(f"{origin} has the keys of its trust file", fix="renew that, and add it again")
-        if key not in known.keys:
-            raise Usage(f"the key is not one of {origin}", fix="sudur witness show names them")
-        kept = tuple(one for one in known.keys if one != key)
-        self._replace(replace(known, keys=kept))
+
+        def without(known: WitnessedLog) -> WitnessedLog:
+            if known.ledger is not None:
+                raise Usage(f"{origin} has the keys of its trust file", fix="renew that, and add it again")
+            if key not in known.keys:
+                raise Usage(f"the key is not one of {origin}", fix="sudur witness show names them")
+            return replace(known, keys=tuple(one for one in known.keys if one != key))
+
+        self._change(origin, without)
 
     def switch(self, origin: str, *, off: bool) -> None:
         """Cosign for a log no more, or again. Durable. Raises Usage when it is not here.
 
         The log itself stays: to forget its head, and to hear of it again, would be to take a promise back.
         """
-        known = self._known(origin)
-        self._replace(replace(known, off=off, caught=known.caught if off else ""))
+        self._change(origin, lambda known: replace(known, off=off, caught=known.caught if off else ""))
 
     def catch(self, origin: str, found: str) -> None:
         """Keep what an audit has found of a log: it is cosigned no more until switched on. Durable."""
-        self._replace(replace(self._known(origin), caught=found))
+        self._change(origin, lambda known: replace(known, caught=found))
 
     def close(self) -> None:
         """Closing twice is no error."""
         with self._lock:
             self._connection.close()
 
-    def _known(self, origin: str) -> WitnessedLog:
-        known = self.logs().get(origin)
-        if known is None:
-            raise Usage(f"no log {origin!a} is known here", fix="sudur witness list names them")
-        return known
-
-    def _replace(self, log: WitnessedLog) -> None:
+    def _change(self, origin: str, how: Callable[[WitnessedLog], WitnessedLog]) -> None:
         with self._lock, failures(self._path), transaction(self._connection):
-            self._write(log)
+            known = self._read().get(origin)
+            if known is None:
+                raise Usage(f"no log {origin!a} is known here", fix="sudur witness list names them")
+            self._write(how(known))
             self._forget()
 
     def _forget(self) -> None:

@@ -19,6 +19,7 @@ from tests.tools.audit.serving import over_http
 from tools.audit.bundles import split
 from tools.audit.errors import StateDamaged
 from tools.audit.many_http import ManyHttp
+from tools.audit.shown import source_of
 from tools.audit.snapshot import Snapshot
 from tools.audit.sources import DirectoryResources
 from tools.client_tls import ClientTls
@@ -89,3 +90,14 @@ def test_a_directory_gives_only_what_is_in_it(tmp_path: Path) -> None:
             source.fetch(path)
     with pytest.raises(NotFound):
         source.fetch("tile/0/000")
+
+
+def test_a_file_that_cannot_be_read_hides_none_beside_it(tmp_path: Path) -> None:
+    world = ServedWorld()
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "1").symlink_to(tmp_path / "nowhere")
+    (kept / "2").write_bytes(world.files.checkpoint)
+    source = source_of(str(kept), world.trusted, lambda _: pytest.fail("nothing is asked"))
+    assert [one.data for one in source.heads] == [world.files.checkpoint]
+    assert "cannot be read" in source.fault

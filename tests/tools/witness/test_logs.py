@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,18 @@ def test_the_commands(tmp_path: Path, sudur: Commands) -> None:
     assert sudur("witness", "switch", "--data", data, "with spaces", "--off").code == 0
     assert "(off)" in sudur("witness", "list", "--data", data).out
     assert '"off": true' in sudur("witness", "list", "--data", data, "--json").out
+
+
+def test_what_one_process_catches_another_does_not_undo(tmp_path: Path) -> None:
+    log = SomeLog().witnessed
+    one, other = KnownLogs(tmp_path), KnownLogs(tmp_path)
+    one.add([log])
+    stale = other.logs()
+    other.logs = lambda *, now=True: stale  # type: ignore[method-assign]
+    one.catch(log.origin, "a block breaks the rules")
+    other.add([replace(log, url="https://log.example")])
+    assert one.logs()[log.origin].caught
+    other.switch(log.origin, off=True)
+    assert one.logs()[log.origin].caught
+    one.close()
+    other.close()
