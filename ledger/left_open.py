@@ -38,7 +38,8 @@ _FORMAT: Final = "sudur-queue/v1"
 class LeftOpen:
     """Whether this ISSUE leaf stands at its index of the ledger G, and who signed it.
 
-    ``expired``: the document was past its day when it was looked at. ``asked_ms``: when that was.
+    ``expired``: the document was past its day when it was looked at. ``asked_ms``: when that was. ``size``:
+    of the pack that it was looked up in, so that nothing older settles it.
     """
 
     genesis: bytes
@@ -46,6 +47,7 @@ class LeftOpen:
     issue: bytes
     expired: bool
     asked_ms: int
+    size: int
 
     def to_json(self) -> Json:
         return {
@@ -54,6 +56,7 @@ class LeftOpen:
             "issue": base64_text(self.issue),
             "expired": self.expired,
             "asked_ms": u64_text(self.asked_ms),
+            "size": u64_text(self.size),
         }
 
     @classmethod
@@ -64,6 +67,7 @@ class LeftOpen:
             reader.data("issue", limit=Issue.LAYOUT.size),
             reader.flag("expired"),
             reader.u64("asked_ms"),
+            reader.u64("size"),
         )
         reader.done()
         Issue.decode(found.issue)
@@ -117,6 +121,12 @@ class Settling:
         steps.passed(f"signed by {ledger.origin} at {log.size} leaves")
         with steps.step("witnesses", VerdictCode.CANNOT_TELL):
             steps.passed(check_witnesses(ledger, log.signed, log.seal, self._now_ms, None)[1])
+        with steps.step("inclusion", VerdictCode.CANNOT_TELL):
+            if log.size < left.size:
+                raise OutOfRange(
+                    f"the node shows {log.size} leaves, the pack had {left.size} already",
+                    fix="ask again later, or another node: this one is behind, or was set back",
+                )
         with steps.step("inclusion", VerdictCode.NOT_IN_LEDGER):
             if left.index >= log.size:
                 with steps.step("inclusion", VerdictCode.CANNOT_TELL):

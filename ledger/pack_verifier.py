@@ -83,7 +83,7 @@ class _Check:
             expires = None if definition is None else check_form(document.slots, definition)
         issue = code.issue(document, pack.pack.genesis)
         expired = expires is not None and self.asked.now_ms >= end_of(expires)
-        left = LeftOpen(pack.pack.genesis, code.index, issue.encode(), expired, self.asked.now_ms)
+        left = LeftOpen(pack.pack.genesis, code.index, issue.encode(), expired, self.asked.now_ms, pack.size)
         self._check_inclusion(issue, left)
         seal = pack.sealed.seal
         steps.passed(f"block {seal.block}, {moment(seal.time_ms)}")

@@ -175,7 +175,7 @@ def _delta() -> Delta:
 def _queue() -> bytes:
     here = issued()
     leaf = here.world.reader.leaf(here.index)
-    return encode_queue([LeftOpen(here.world.genesis, here.index, leaf, False, here.world.now)])
+    return encode_queue([LeftOpen(here.world.genesis, here.index, leaf, False, here.world.now, 1)])
 
 
 def _pack() -> Pack:

@@ -17,6 +17,7 @@ from ledger.cosignatures import cosign, witness_key
 from ledger.documents import Hidden
 from ledger.errors import SudurError
 from ledger.judging import Asked
+from ledger.left_open import Settling
 from ledger.notes import NamedSigner, parse_note
 from ledger.opened_pack import OpenedPack, open_pack
 from ledger.pack_verifier import verify_receipt_with_pack
@@ -481,3 +482,15 @@ def _timed(packed: Packed, text: str, opened: OpenedPack, trust: Trust) -> float
     began = time.perf_counter()
     assert packed.judge(parse_code(text), opened, trust=trust).verdict.code is C.GENUINE
     return time.perf_counter() - began
+
+
+def test_what_is_older_than_the_pack_settles_nothing() -> None:
+    """Whoever can hand out an old checkpoint would have a revocation forgotten that came before the pack."""
+    packed = Packed()
+    issued, old = packed.issued, packed.static()
+    issued.world.idle()
+    left = packed.judge().left_open
+    assert left is not None
+    for static, want in ((old, VerdictCode.CANNOT_TELL), (packed.static(), VerdictCode.GENUINE)):
+        settling = Settling(static, issued.trusted(), static.checkpoint, issued.world.now)
+        assert settling.verdict(left).code is want

@@ -13,7 +13,7 @@ from tools.files import PRIVATE, read_file, write_new_file
 from tools.options import Json_, TrustFile, static_resources
 from tools.pinning import load_trust
 from tools.portable.exporting import ENDINGS, Exported, Form, fetched, tlog_proof
-from tools.ui import emit_json, say
+from tools.ui import emit_json, printable, say
 
 _PROVES = {
     Form.TLOG_PROOF: "It shows that the document is in the log, to whoever trusts the log's key and"
@@ -75,4 +75,4 @@ def _tell(form: Form, target: Path, made: Exported, as_json: bool) -> None:
         return
     say(f"Wrote {target}, {len(made.data)} bytes. {_PROVES[form]}")
     if made.reference is not None:
-        say(f"This document: idx {made.reference.index} of {made.reference.uri}")
+        say(f"This document: idx {made.reference.index} of {printable(made.reference.uri)}")
