@@ -26,6 +26,8 @@ MAX_HEAD: Final = 512 << 20
 """Bytes of the longest head: of some four thousand million leaves."""
 MAX_RECORDS_BYTES: Final = 64 << 20
 """Bytes of all registry records together, expanded."""
+MIN_RECORD: Final = 64
+"""Bytes of the shortest registry record."""
 MOST_EXPANSION: Final = 1_032
 """What zlib can make of a byte, at most."""
 
@@ -214,4 +216,5 @@ def read_compressed(reader: PackReader) -> bytes:
 
 
 def read_record(reader: PackReader) -> bytes:
-    return reader.sized(U32, 2, MAX_RECORD, "a record")
+    """No record is shorter than its member names: a million empty ones would fit a few kilobytes of zlib."""
+    return reader.sized(U32, MIN_RECORD, MAX_RECORD, "a record")

@@ -23,10 +23,12 @@ from ledger.errors import (
 from ledger.opened_pack import OpenedPack, open_pack
 from ledger.pack_builder import PackBuilder
 from ledger.pack_bytes import (
+    MIN_RECORD,
     U32,
     PackReader,
     encode_statuses,
     read_compressed,
+    read_record,
     read_statuses,
     statuses_in,
     with_statuses,
@@ -125,6 +127,16 @@ def test_a_bomb_is_refused_before_it_goes_off() -> None:
     small = zlib.compress(b"x")
     with pytest.raises(PackFormatError, match="never expand"):
         read_compressed(PackReader(U32.pack(64 << 20) + U32.pack(len(small)) + small, "bomb"))
+
+
+def test_no_record_is_so_short_that_millions_would_fit() -> None:
+    for size, fits in ((MIN_RECORD, True), (MIN_RECORD - 1, False), (2, False)):
+        reader = PackReader(U32.pack(size) + bytes(size), "bomb")
+        if fits:
+            assert read_record(reader) == bytes(size)
+        else:
+            with pytest.raises(PackFormatError, match="are allowed"):
+                read_record(reader)
 
 
 STATUSES = st.dictionaries(st.integers(0, 300_000), st.integers(1, 3), max_size=50)
