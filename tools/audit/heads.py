@@ -21,6 +21,8 @@ from tools.audit.errors import StateDamaged
 from tools.files import PRIVATE, sync_directory, write_file
 
 NEWEST_KEPT: Final = 512
+MOST_KEPT: Final = 16_384
+"""No more than that, whatever a log signs and shows nobody: it would fill the disk of who audits others, too."""
 _DAY_MS: Final = 86_400_000
 _FILE: Final = "heads"
 
@@ -66,8 +68,8 @@ class Heads:
         return max(found, key=lambda one: one.size).signed if found else None
 
     def keep(self, signed: SignedCheckpoint, seen_ms: int) -> bool:
-        """Keep it, durably, before this returns; False when it is known. One fsync."""
-        if signed.note.text in self._seen:
+        """Keep it, durably, before this returns; False when it is known, or they are too many. One fsync."""
+        if signed.note.text in self._seen or len(self._seen) >= MOST_KEPT:
             return False
         seen = Seen(signed, seen_ms)
         is_new = not self._path.exists()

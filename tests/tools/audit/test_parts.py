@@ -8,15 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.checkpoints import Checkpoint, sign_checkpoint
 from ledger.errors import FormatError, OutOfRange, TileFormatError
 from ledger.hashing import leaf_hashes, merkle_root
 from ledger.leaves import LeafType
 from ledger.submissions import SubmissionLeaf, pack, records_roots
 from ledger.tiles import parse_bundle
-from tests.ledger.world import issue
-from tests.tools.audit.logs import ServedWorld
+from tests.ledger.world import ORIGIN, issue
+from tests.tools.audit.logs import LOG, ServedWorld
 from tests.tools.audit.serving import over_http
+from tools.audit import heads
 from tools.audit.bundles import split
+from tools.audit.engine import AuditedLog
 from tools.audit.errors import StateDamaged
 from tools.audit.many_http import ManyHttp
 from tools.audit.shown import source_of
@@ -101,3 +104,16 @@ def test_a_file_that_cannot_be_read_hides_none_beside_it(tmp_path: Path) -> None
     source = source_of(str(kept), world.trusted, lambda _: pytest.fail("nothing is asked"))
     assert [one.data for one in source.heads] == [world.files.checkpoint]
     assert "cannot be read" in source.fault
+
+
+def test_a_log_that_signs_and_shows_nothing_fills_no_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heads, "MOST_KEPT", 3)
+    world = ServedWorld()
+    with AuditedLog.open(tmp_path, world.trusted) as log:
+        for size in range(100, 110):
+            log.see(log.open_note(sign_checkpoint(Checkpoint(ORIGIN, size, bytes(32)), [LOG])))
+        assert len(log.heads.all) == 3
+        signed = log.open_note(world.files.checkpoint)
+        assert log.advance(world.files, signed) == world.state
