@@ -22,7 +22,7 @@ from tools.files import PRIVATE, sync_directory, write_file
 
 NEWEST_KEPT: Final = 512
 MOST_KEPT: Final = 16_384
-"""No more than that, whatever a log signs and shows nobody: it would fill the disk of who audits others, too."""
+"""No more, whatever a log signs and shows nobody: it would fill the disk of who audits others, too."""
 _DAY_MS: Final = 86_400_000
 _FILE: Final = "heads"
 
