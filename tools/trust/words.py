@@ -154,13 +154,30 @@ def why_weaker(outcome: Outcome) -> list[str]:
 
 
 def _weaker_policy(one: Renewed) -> list[str]:
-    old = _parsed(one.before.witness_policy.latest)
-    new = _parsed(one.ledger.witness_policy.latest)
-    origin = printable(one.ledger.origin)
-    if old is None or one.before.witness_policy.latest == one.ledger.witness_policy.latest:
+    """Of each policy since, not only of the last: one in between holds for the sizes of its time for ever."""
+    before, origin = one.before.witness_policy, printable(one.ledger.origin)
+    why = [
+        line
+        for _, text in one.ledger.witness_policy.entries[len(before.entries) :]
+        if text != before.latest
+        for line in _weaker(_parsed(before.latest), _parsed(text), origin)
+    ]
+    if _lattice(one.before) and not _lattice(one.ledger):
+        why.append(f"{origin}: no ML-DSA-44 signature of the log is asked for any more")
+    return list(dict.fromkeys(why))
+
+
+def _lattice(ledger: TrustedLedger) -> bool:
+    """Whether larger sizes than all there are need an ML-DSA-44 signature."""
+    kinds = {key.key.type for key in ledger.log_keys if key.last_size is None}
+    return SignatureType.ML_DSA_44 in kinds or ledger.end is not None
+
+
+def _weaker(old: WitnessPolicy | None, new: WitnessPolicy | None, origin: str) -> list[str]:
+    if old is None:
         return []
     if new is None:
-        return [f"{origin}: no witness is asked for any more"]
+        return [f"{origin}: there were sizes for which no witness is asked, or are from now on"]
     why = []
     if least_witnesses(new) < least_witnesses(old):
         why.append(
