@@ -87,7 +87,8 @@ def read_answer(
         case 404:
             return Failed(Trouble.UNKNOWN_LOG, "it does not know this log: its operator has to add it")
         case 403:
-            return Failed(Trouble.UNKNOWN_LOG, "it does not know the key that this log signs with")
+            what = "it does not know the key that this log signs with: its operator has to add it"
+            return Failed(Trouble.UNKNOWN_LOG, what)
         case 422 if body.startswith(b"CAUGHT"):
             return Failed(Trouble.CAUGHT, "its audit says that this log has broken its own rules")
         case 503 if body.startswith(b"SEAL_OLD"):

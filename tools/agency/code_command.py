@@ -113,9 +113,10 @@ def _code(receipt: Receipt, whole: tuple[Document, bytes] | None, with_path: boo
     path = path_of(index, receipt.seal.index + 1, receipt.issue.path) if with_path else ()
     if with_path and not path:
         raise NoPathYet(
-            "the 256 leaves around it were not full when the receipt was made",
+            "the 256 leaves around it were not full as of the receipt",
             where="--with-path",
-            fix="give --url to renew it; until they are full, a code goes without, or with a pack of leaves",
+            fix="renew it with --url; if that says the same, they are not full yet: make the code later, or"
+            " leave --with-path out and hand out packs of the form leaves",
         )
     basis = Issue.decode(receipt.issue.leaf).basis
     made = code_of(whole or receipt.document, receipt.genesis, basis, index, path)

@@ -126,7 +126,7 @@ def _lines(
     elif code == EXIT_NOT_GENUINE:
         lines.append(f"NOT ONE HISTORY: {checkpoints} checkpoints; proven against the log: {len(files)}.")
     else:
-        lines.append(f"CANNOT TELL: of {checkpoints} checkpoints not all were shown to be of one tree.")
+        lines.append(f"CANNOT TELL, see above; of {checkpoints} checkpoints none is proven another tree's.")
     return lines
 
 

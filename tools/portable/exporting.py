@@ -22,6 +22,7 @@ from ledger.status_tokens import StatusReference, open_status_token, token_path
 from ledger.tiles import TileNodeReader
 from ledger.tlog_proof import TlogProof
 from ledger.trust import TrustedLedger
+from tools.errors import NotFound
 from tools.http_resources import HttpResources
 from tools.receipt_renewal import renewed
 
@@ -76,7 +77,14 @@ def tlog_proof(receipt: Receipt, ledger: TrustedLedger, *, leaf_only: bool) -> b
 
 def key_statement(resources: HttpResources, ledger: TrustedLedger) -> tuple[bytes, KeyStatement]:
     """A node's signed statement of receipt keys, and what it says. Raises as :func:`open_statement`."""
-    data = resources.fetch(KEYS)
+    try:
+        data = resources.fetch(KEYS)
+    except NotFound as error:
+        raise NotFound(
+            "is not there: that node has no receipt key",
+            where=error.where,
+            fix="ask one that has, or take a tlog-proof, which needs none",
+        ) from None
     return data, open_statement(data, ledger)
 
 

@@ -42,7 +42,10 @@ _Key = Annotated[
         metavar="KEYFILE", exists=True, dir_okay=False, help="The journal's key. Default: JOURNAL.key.json."
     ),
 ]
-_Code = Annotated[str | None, typer.Argument(metavar="[CODE]", help="The code on a slip: only that entry.")]
+_Code = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[CODE]…", help="The code on a slip, in groups or not: only that entry."),
+]
 
 
 @app.command()
@@ -77,7 +80,7 @@ def init(
 @app.command()
 def show(
     journal: _Journal,
-    code: _Code = None,
+    groups: _Code = None,
     key: _Key = None,
     passphrase_file: PassphraseFile = None,
     as_json: Json_ = False,
@@ -86,8 +89,9 @@ def show(
 
     With the key it also says which leaf of the log each was of.
 
-    Example: sudur journal show counter-3.journal 00017-…
+    Example: sudur journal show counter-3.journal 00000 02914 …
     """
+    code = _joined(groups)
     opened = _maybe_key(journal, key, passphrase_file)
     found = list(_wanted(JournalReader(journal), code))
     if as_json:
@@ -104,7 +108,7 @@ def show(
 @app.command()
 def verify(
     journal: _Journal,
-    code: _Code = None,
+    groups: _Code = None,
     document: Annotated[
         Path | None,
         typer.Option(
@@ -132,6 +136,7 @@ def verify(
 
     Example: sudur journal verify counter-3.journal --head 5f0c…
     """
+    code = _joined(groups)
     if document is not None and code is None:
         raise Usage("say which entry it is to be", where="--document", fix="give the code of the slip")
     pinned = None if public is None else load_public_key(public)
@@ -245,6 +250,10 @@ def _maybe_key(journal: Path, key: Path | None, passphrase_file: Path | None) ->
     if key is None and not key_path(journal).exists():
         return None
     return open_journal_key(journal, key, Passphrase(passphrase_file))
+
+
+def _joined(groups: list[str] | None) -> str | None:
+    return " ".join(groups) if groups else None
 
 
 def _wanted(reader: JournalReader, code: str | None) -> Iterator[Entry]:

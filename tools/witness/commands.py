@@ -202,6 +202,8 @@ def add_log(
     else:
         told = _read(log or [], url)
     with _known(data) as known:
+        if vkey:
+            known.refuse_keys_beside_trust(told[0])
         changed = known.add(told)
     say(f"{len(told)} logs read, {changed} of them new or changed.")
 

@@ -63,8 +63,8 @@ class KnownLogs:
     def add(self, logs: Sequence[WitnessedLog]) -> int:
         """Add logs, and keys of logs that are here; what is here stays. Returns how many are new or changed.
 
-        A ledger of ours has just the keys that its newest trust file gives it. Durable. Raises Usage for too
-        many logs, FormatError for too many keys of one.
+        A ledger of ours has just the keys that its newest trust file gives it; what a list says of it is left
+        out. Durable. Raises Usage for too many logs, FormatError for too many keys of one.
         """
         changed = 0
         with self._lock, failures(self._path), transaction(self._connection):
@@ -82,6 +82,15 @@ class KnownLogs:
                 raise Usage(f"that makes {count} logs, a witness keeps {MAX_LOGS}")
             self._forget()
         return changed
+
+    def refuse_keys_beside_trust(self, told: WitnessedLog) -> None:
+        """Refuse keys that a ledger's trust file does not name: nobody would go by them. Raises Usage."""
+        known = self.logs().get(told.origin)
+        if known is not None and known.ledger is not None and not set(told.keys) <= set(known.keys):
+            raise Usage(
+                f"{told.origin} has the keys of its trust file",
+                fix="renew that (sudur trust renew), and add it again: --log trust.json",
+            )
 
     def remove_key(self, origin: str, key: VerifierKey) -> None:
         """Believe a log by this key no more. Durable. Raises Usage when it is not here."""
@@ -155,6 +164,8 @@ class KnownLogs:
 def _joined(known: WitnessedLog | None, told: WitnessedLog) -> WitnessedLog:
     if known is None:
         return told
+    if known.ledger is not None and told.ledger is None:
+        return known
     joined = merged([known, told])[0] if told.ledger is None else told
     # Whoever switched a log off does not find it on again because a list was read once more.
     return replace(joined, url=told.url or known.url, off=known.off, caught=known.caught)

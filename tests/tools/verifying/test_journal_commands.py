@@ -78,6 +78,8 @@ def test_the_office_can_prove_what_it_checked(sudur: Commands, counter: Counter,
 
     printed = sudur("journal", "show", journal, code)
     assert f"It is leaf {counter.index} of the log" in printed.out
+    groups = (code[:5], code[5:10], code[10:])
+    assert sudur("journal", "show", journal, *groups).out == printed.out, "as it stands on the slip"
     assert sudur("journal", "show", journal).out.count("Genuine") == 2
     listed = json.loads(sudur("journal", "show", journal, "--json").out)
     assert [one["index"] for one in listed] == [counter.index] * 2

@@ -94,6 +94,11 @@ def test_what_is_added_stays_and_nothing_else_goes(tmp_path: Path) -> None:
     assert beside.logs()[LOG.origin].caught == "something"
     with pytest.raises(Usage, match="trust file"):
         known.remove_key("l1", newer.log_keys[0].key)
+    other = WitnessedLog("l1", (NamedSigner("l1", signer("other")).key(),))
+    with pytest.raises(Usage, match="trust file"):
+        known.refuse_keys_beside_trust(other)
+    known.refuse_keys_beside_trust(WitnessedLog("l1", (newer.log_keys[0].key,)))
+    assert known.add([other]) == 0, "nothing is said to have changed where nothing has"
     with pytest.raises(Usage, match="no log"):
         known.switch("l2", off=True)
     many = [NamedSigner(LOG.origin, signer(f"many {n}")).key() for n in range(MAX_LOG_KEYS)]
