@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ledger.canonical_json import base64_text
-from ledger.errors import CheckpointUntrusted, NoteFormatError
+from ledger.errors import CheckpointUntrusted, LogKeyUnknown, NoteFormatError
 from ledger.hashing import HASH_SIZE
 from ledger.notes import (
     NamedSigner,
@@ -153,7 +153,7 @@ def open_checkpoint(data: bytes, origin: str, log_keys: Sequence[VerifierKey]) -
     note, checkpoint = _read(data, origin)
     signed = {key.type for key in _verify_lines(note, checkpoint, log_keys)}
     if SignatureType.ED25519 not in signed:
-        raise CheckpointUntrusted(
+        raise LogKeyUnknown(
             f"no trusted key of {origin} signed it",
             where="checkpoint",
             fix="renew the trust file if the log has new keys",

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ledger.checkpoints import SignedCheckpoint
-from ledger.errors import CheckpointUntrusted, PolicyUnmet, RulesVersionUnknown, SudurError
+from ledger.errors import CheckpointUntrusted, LogKeyUnknown, PolicyUnmet, RulesVersionUnknown, SudurError
 from ledger.registry_records import LedgerRecord
 from ledger.rules import SUPPORTED
 from ledger.rules_v1 import CLAIMED_FUTURE_MS
@@ -53,9 +53,16 @@ class Steps:
 
     @contextmanager
     def step(self, name: str, code: VerdictCode) -> Iterator[None]:
-        """Turn whatever one of our errors says within into this step's verdict."""
+        """Turn whatever one of our errors says within into this step's verdict.
+
+        An unknown log key leaves it open: a trust file that is older than the log's new key is no sign of
+        forgery.
+        """
         try:
             yield
+        except LogKeyUnknown as error:
+            self.taken.append(Step(name, False, str(error)))
+            raise CheckFailed(VerdictCode.CANNOT_TELL, error) from error
         except SudurError as error:
             self.taken.append(Step(name, False, str(error)))
             raise CheckFailed(code, error) from error

@@ -150,6 +150,10 @@ class CheckpointUntrusted(VerificationError):
     code = "CHECKPOINT_UNTRUSTED"
 
 
+class LogKeyUnknown(CheckpointUntrusted):
+    """No key that the trust file names signed it: a made-up one did, or one that came after the file."""
+
+
 class PolicyUnmet(VerificationError):
     """A checkpoint lacks the cosignatures that the witness policy asks for, or they are too old."""
 

@@ -14,6 +14,7 @@ from node.clock import SystemClock
 from node.errors import ClockUnsound, NodeError, StoreBehindMark, StoreDamaged
 from node.node import LedgerNode
 from node.sequencer import Placement
+from node.slots import HEADER_SIZE, SLOT_SIZE
 from tests.fault.processes import DEADLINE_S, NodeProcess, now_ms, request
 from tests.node.check import check_log
 from tests.node.world import START_MS, World, placed, small_settings, submit
@@ -151,8 +152,7 @@ def test_without_its_mark(crashed: Crashed, tmp_path: Path) -> None:
         crashed.world.open(data)
 
 
-SLOT = 32_768
-SLOTS = (4_096, 4_096 + SLOT)
+SLOTS = (HEADER_SIZE, HEADER_SIZE + SLOT_SIZE)
 
 
 def test_a_mark_damaged_in_both_slots(crashed: Crashed, tmp_path: Path) -> None:

@@ -268,7 +268,7 @@ def _receipts(golden: Golden, out: Writer, now: int) -> None:
         row(f"expired, trust {trust}", file, trust, "GENUINE_EXPIRED", at=expired)
     for stage in ("rotated", "witnessed", "another witness", "post-quantum"):
         file = put("plain", stage)
-        row(f"{stage}: unknown to the first file", file, "founded", "NOT_IN_LEDGER")
+        row(f"{stage}: unknown to the first file", file, "founded", "CANNOT_TELL")
         row(f"{stage}: by a renewed file", file, "renewed", "GENUINE")
         row(f"{stage}: by the file of an ended ledger", file, "ended", "GENUINE")
     row("not met by one's own policy", put("plain", "another witness"), "own-witness", "CANNOT_TELL")

@@ -99,7 +99,7 @@ def test_keys_come_with_their_last_sizes_and_old_receipts_stay_good(life: Life) 
     now = life.world.now
     assert judged(old, renewed, now) is VerdictCode.GENUINE
     assert judged(new, renewed, now) is VerdictCode.GENUINE
-    assert judged(new, life.pinned, now) is VerdictCode.NOT_IN_LEDGER, "it does not know the new key"
+    assert judged(new, life.pinned, now) is VerdictCode.CANNOT_TELL, "it does not know the new key"
 
 
 def test_renewing_twice_changes_nothing(life: Life) -> None:

@@ -19,7 +19,7 @@ from ledger.receipts import parse_receipt
 from tests.tools.helpers import Commands, finish, start
 from tests.tools.offices import work
 from tests.tools.witness.serving import Files, WitnessProcess, start_process
-from tests.witnesses import FakeWitness, cosigner_key
+from tests.witnesses import FakeWitness, cosigner_key, wait_for
 from tools.pinning import load_trust, only_ledger
 
 REAL = "witness.example/real"
@@ -86,8 +86,15 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         work("authority", "enrol", *at, "--name", "en=Registry", "--role", "issue", "--type", "0", "--key",
              root / "agency" / "submit.pub.json")  # fmt: skip
         work("authority", "witness-policy", root / "policy.txt", *at)
-        work("trust", "renew", authority / "trust.json", "--url", addresses["url"])
+        # A renewal goes by what is published, and that waits for the witnesses.
+        wait_for(lambda: _asked_for(authority / "trust.json", addresses["url"]), "the policy is published")
         yield Town(root, addresses["grpc"], addresses["url"], real, fakes)
+
+
+def _asked_for(trust: Path, url: str) -> bool:
+    """Whether the trust file, renewed, has learnt that witnesses are asked for."""
+    work("trust", "renew", trust, "--url", url)
+    return bool(only_ledger(load_trust(trust)).witness_policy.latest)
 
 
 def _ended(node: subprocess.Popen[str]) -> None:
